@@ -1,0 +1,5 @@
+# Uses ccache when it is installed.
+find_program(DREAMSTATE_CCACHE ccache)
+if(DREAMSTATE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${DREAMSTATE_CCACHE})
+endif()

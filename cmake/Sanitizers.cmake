@@ -1,0 +1,10 @@
+# -DDREAMSTATE_SANITIZER=address|thread
+if(DREAMSTATE_SANITIZER STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=address,undefined)
+elseif(DREAMSTATE_SANITIZER STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=thread)
+elseif(DREAMSTATE_SANITIZER)
+  message(FATAL_ERROR "DREAMSTATE_SANITIZER: expected address, thread or nothing, found ${DREAMSTATE_SANITIZER}")
+endif()

@@ -1,0 +1,40 @@
+# How every directory declares what it builds; each takes SOURCES and DEPENDS.
+#   dreamstate_library(<name> ...)     a static library of our own code
+#   dreamstate_binary(<name> ...)      a program, in <build>/bin
+#   dreamstate_test(<name> ...)        a GoogleTest program, run by ctest; LABELS and TIMEOUT (seconds) are optional
+#   dreamstate_benchmark(<name> ...)   a program in <build>/bin/benchmarks that ctest never runs
+function(dreamstate_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PUBLIC ${A_DEPENDS} PRIVATE dreamstate_warnings)
+endfunction()
+
+function(dreamstate_binary name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${A_DEPENDS} dreamstate_warnings)
+endfunction()
+
+function(dreamstate_test name)
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
+  dreamstate_binary(${name} SOURCES ${A_SOURCES} DEPENDS ${A_DEPENDS} GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/tests)
+  # What a test may read: files under tests/data, found here and nowhere else.
+  target_compile_definitions(${name} PRIVATE DREAMSTATE_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
+  add_test(NAME ${name} COMMAND ${name})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}")
+endfunction()
+
+function(dreamstate_benchmark name)
+  if(NOT DREAMSTATE_BENCHMARKS)
+    return()
+  endif()
+  cmake_parse_arguments(A "" "" "SOURCES;DEPENDS" ${ARGN})
+  dreamstate_binary(${name} SOURCES ${A_SOURCES} DEPENDS ${A_DEPENDS} benchmark::benchmark)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/benchmarks)
+endfunction()

@@ -1,0 +1,71 @@
+// The model repository: how the trainer hands models to servers. Files only, safe on a shared volume.
+//   blobs/sha256/<digest>            one immutable safetensors file a component
+//   bundles/<model>/<version>.json   manifest
+// A reader never sees half of anything: blobs are written under a temporary name, synced and renamed; the manifest comes last, by
+// link(), which never overwrites: of two publishers the loser takes the next number.
+// Thread-safe; several processes may publish, read and collect at once. Errors name the file.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "core/repository/manifest.h"
+#include "core/tensors/tensor_set.h"
+
+namespace dreamstate::repository {
+
+struct ComponentSource {
+  std::string kind;
+  const tensors::TensorSet* tensors;
+  nlohmann::json config = nlohmann::json::object();
+};
+
+struct VersionInfo {
+  int64_t version = 0;
+  // The manifest, or why it cannot be read.
+  absl::StatusOr<Manifest> manifest;
+};
+
+struct CollectReport {
+  int blobs_removed = 0;
+  int64_t bytes_freed = 0;
+  int temporary_files_removed = 0;
+};
+
+class Repository {
+ public:
+  // `path` must be a directory (FAILED_PRECONDITION otherwise); nothing is written.
+  static absl::StatusOr<std::unique_ptr<Repository>> Open(const std::string& path);
+  // Makes the directory when it is missing.
+  static absl::StatusOr<std::unique_ptr<Repository>> Create(const std::string& path);
+
+  const std::string& path() const { return path_; }
+
+  // Publishes the next version of `manifest.model` (version, created, components of `manifest` are filled in here). Refused when
+  // the newest version has a component kind that this lacks, unless `allow_losing_components`.
+  absl::StatusOr<Manifest> Publish(Manifest manifest, const std::vector<ComponentSource>& components,
+                                   bool allow_losing_components = false);
+
+  // Sorted by name; names that are not model names are skipped.
+  absl::StatusOr<std::vector<std::string>> ListModels() const;
+  // Newest first, unreadable ones included. NOT_FOUND when there is no such model.
+  absl::StatusOr<std::vector<VersionInfo>> ListVersions(const std::string& model) const;
+
+  // Checks sizes, file hashes and fingerprints of all components; the error names file, expected and found.
+  absl::Status Verify(const Manifest& manifest) const;
+  // A verified component's tensors, mapped.
+  absl::StatusOr<tensors::TensorSet> LoadComponent(const Manifest& manifest, std::string_view kind) const;
+
+  // Removes blobs that no manifest names and temporary files, when older than `grace` (longer than a load takes).
+  absl::StatusOr<CollectReport> Collect(absl::Duration grace) const;
+
+ private:
+  explicit Repository(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+}  // namespace dreamstate::repository
