@@ -1,4 +1,5 @@
-// Files: mapped reading and writing that is seen whole or not at all. Errors name the path and the system's reason.
+// Files: mapped reading and writing that is seen whole or not at all. Errors name the path and the
+// system's reason.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,8 @@
 namespace dreamstate {
 
 // A regular file mapped read-only; the mapping lives as long as this object. Thread-safe.
-// A file that shrinks while it is mapped would fault: files of the repository are immutable by contract.
+// A file that shrinks while it is mapped would fault: files of the repository are immutable by
+// contract.
 class MappedFile {
  public:
   static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::string& path);
@@ -32,9 +34,10 @@ class MappedFile {
 // The whole file as a string; refuses more than `max_bytes`.
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes);
 
-// Writes `pieces` one after another to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the directory.
-// On any error the temporary file is removed and `path` is as it was.
-absl::Status WriteFileAtomically(const std::string& path, std::span<const std::span<const std::byte>> pieces);
+// Writes `pieces` one after another to a temporary name beside `path`, fsyncs, renames over `path`,
+// fsyncs the directory. On any error the temporary file is removed and `path` is as it was.
+absl::Status WriteFileAtomically(const std::string& path,
+                                 std::span<const std::span<const std::byte>> pieces);
 absl::Status WriteFileAtomically(const std::string& path, std::string_view contents);
 
 // fsync of a directory, so that names made in it survive a crash.

@@ -1,5 +1,5 @@
-// Random numbers that depend only on what they are keyed by: Philox4x32-10 (Salmon et al., SC 2011). The same key and counter give
-// the same draw in any batch and after any restart.
+// Random numbers that depend only on what they are keyed by: Philox4x32-10 (Salmon et al., SC
+// 2011). The same key and counter give the same draw in any batch and after any restart.
 #pragma once
 
 #include <array>

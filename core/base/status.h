@@ -1,10 +1,12 @@
-// How errors are made and passed on. Every module answers with absl::Status; what a caller needs beyond the message travels as a
-// payload, which the server turns into google.rpc details in one place (server/inference/errors.h).
+// How errors are made and passed on. Every module answers with absl::Status; what a caller needs
+// beyond the message travels as a payload, which the server turns into google.rpc details in one
+// place (server/inference/errors.h).
 #pragma once
 
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -12,19 +14,26 @@
 
 namespace dreamstate {
 
-// INVALID_ARGUMENT about one field of a request; `field` is a path such as "sampling.top_p" or "documents[3].positions[1]".
+// INVALID_ARGUMENT about one field of a request; `field` is a path such as "sampling.top_p" or
+// "documents[3].positions[1]".
 absl::Status FieldError(std::string_view field, std::string_view message);
-// The same status with `prefix` put before its field path ("document" + "content.text"); other statuses unchanged.
+// The same status with `prefix` put before its field path ("document" + "content.text"); other
+// statuses unchanged.
 absl::Status WithFieldPrefix(absl::Status status, std::string_view prefix);
 
 // NOT_FOUND / DATA_LOSS / ALREADY_EXISTS about a named resource; `type` is "state", "model", …
-absl::Status ResourceError(absl::StatusCode code, std::string_view type, std::string_view name, std::string_view message);
+absl::Status ResourceError(absl::StatusCode code, std::string_view type, std::string_view name,
+                           std::string_view message);
 
-// FAILED_PRECONDITION: a state of backbone `found` where `expected` is needed. Both are fingerprints; both appear in the message.
-absl::Status FingerprintError(std::string_view subject, std::string_view expected, std::string_view found);
+// FAILED_PRECONDITION: a state of backbone `found` where `expected` is needed. Both are
+// fingerprints; both appear in the message.
+absl::Status FingerprintError(std::string_view subject, std::string_view expected,
+                              std::string_view found);
 
-// RESOURCE_EXHAUSTED: `subject` is what ran out ("state store bytes"); retry after `delay` when it is given.
-absl::Status QuotaError(std::string_view subject, std::string_view message, std::optional<absl::Duration> delay);
+// RESOURCE_EXHAUSTED: `subject` is what ran out ("state store bytes"); retry after `delay` when it
+// is given.
+absl::Status QuotaError(std::string_view subject, std::string_view message,
+                        std::optional<absl::Duration> delay);
 
 // UNAVAILABLE, worth a retry after `delay`.
 absl::Status UnavailableError(std::string_view message, absl::Duration delay);
@@ -50,8 +59,8 @@ ErrorDetails DetailsOf(const absl::Status& status);
 #define DS_CONCAT_INNER(a, b) a##b
 #define DS_CONCAT(a, b) DS_CONCAT_INNER(a, b)
 // Returns the status of `expression` from this function when it is not OK.
-#define DS_RETURN_IF_ERROR(expression)                              \
-  do {                                                              \
+#define DS_RETURN_IF_ERROR(expression)                                            \
+  do {                                                                            \
     if (absl::Status ds_status = (expression); !ds_status.ok()) return ds_status; \
   } while (false)
 // Declares or assigns `target` from a StatusOr, or returns its status.

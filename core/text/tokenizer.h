@@ -23,7 +23,8 @@ class Tokenizer {
   virtual void Encode(std::string_view bytes, std::vector<int32_t>* tokens) const = 0;
   // The bytes of one token; empty for ids without bytes. `token` in [0, vocab_size()).
   virtual std::string_view Decode(int32_t token) const = 0;
-  // Whether penalties count this token: digits, spaces and tabs are not counted (the reference sampler's rule).
+  // Whether penalties count this token: digits, spaces and tabs are not counted (the reference
+  // sampler's rule).
   virtual bool CountsForPenalties(int32_t token) const = 0;
 };
 

@@ -9,8 +9,8 @@ namespace dreamstate::text {
 // True when `bytes` are valid UTF-8 (no overlong forms, surrogates or values above U+10FFFF).
 bool IsValidUtf8(std::string_view bytes);
 
-// Collects bytes and gives back text. Bytes that can never become UTF-8 come back as U+FFFD (one for each maximal subpart, as
-// the Unicode standard recommends). Not thread-safe.
+// Collects bytes and gives back text. Bytes that can never become UTF-8 come back as U+FFFD (one
+// for each maximal subpart, as the Unicode standard recommends). Not thread-safe.
 class Utf8Stream {
  public:
   // Adds bytes; returns the text that became complete.
