@@ -33,13 +33,15 @@ struct SchedulerSnapshot {
   std::vector<RunningJob> running;
 };
 
-// The jobs to start now: indices into `waiting`, ascending. In order of arrival: a job that does not fit holds back all that came
-// later, so that slots gather for it and nobody is overtaken for ever. The one exception is a bulk job that waits for the share
-// of bulk jobs: interactive jobs pass it. None while draining.
+// The jobs to start now: indices into `waiting`, ascending. In order of arrival: a job that does
+// not fit holds back all that came later, so that slots gather for it and nobody is overtaken for
+// ever. The one exception is a bulk job that waits for the share of bulk jobs: interactive jobs
+// pass it. None while draining.
 std::vector<size_t> Admit(const SchedulerSnapshot& snapshot);
 
-// INTERNAL naming the first broken promise: every slot is free or held by exactly one job; no job holds a slot that does not
-// exist; bulk jobs keep to their share; the queues keep to their bounds; waiting jobs are in order and not running.
+// INTERNAL naming the first broken promise: every slot is free or held by exactly one job; no job
+// holds a slot that does not exist; bulk jobs keep to their share; the queues keep to their bounds;
+// waiting jobs are in order and not running.
 absl::Status CheckInvariants(const SchedulerSnapshot& snapshot);
 
 }  // namespace dreamstate::server

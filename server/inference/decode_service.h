@@ -1,5 +1,5 @@
-// DecodeService: Decode and Score. Checks a request, finds its source, and gives it to the model's scheduler as a job. Never
-// blocks a gRPC thread on compute or on the store. Thread-safe.
+// DecodeService: Decode and Score. Checks a request, finds its source, and gives it to the model's
+// scheduler as a job. Never blocks a gRPC thread on compute or on the store. Thread-safe.
 #pragma once
 
 #include "core/base/clock.h"
@@ -26,7 +26,8 @@ class DecodeService final : public v1::DecodeService::CallbackService {
 
   grpc::ServerWriteReactor<v1::DecodeResponse>* Decode(grpc::CallbackServerContext* context,
                                                        const v1::DecodeRequest* request) override;
-  grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context, const v1::ScoreRequest* request,
+  grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context,
+                                  const v1::ScoreRequest* request,
                                   v1::ScoreResponse* response) override;
 
  private:

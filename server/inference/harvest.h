@@ -1,5 +1,6 @@
-// StateService.HarvestStates: options first, then documents; states come back as they become durable. Documents are read side by
-// side as bulk jobs of the model's scheduler; the stream is not read further while enough of them are in flight.
+// StateService.HarvestStates: options first, then documents; states come back as they become
+// durable. Documents are read side by side as bulk jobs of the model's scheduler; the stream is not
+// read further while enough of them are in flight.
 #pragma once
 
 #include <memory>
@@ -11,9 +12,9 @@ namespace dreamstate::server {
 
 class HarvestMemory;
 
-// What all harvest streams of a server share: how many there are, and the states made for each request_id. A retry with a
-// request_id answers with the states made before as long as this process lives and remembers them (RequestLimits).
-// Thread-safe; outlives its streams.
+// What all harvest streams of a server share: how many there are, and the states made for each
+// request_id. A retry with a request_id answers with the states made before as long as this process
+// lives and remembers them (RequestLimits). Thread-safe; outlives its streams.
 class Harvester {
  public:
   explicit Harvester(const ServingContext& context);

@@ -1,8 +1,10 @@
-// A job is one request's work on the engine, as a small state machine that the scheduler's loop drives:
+// A job is one request's work on the engine, as a small state machine that the scheduler's loop
+// drives:
 //   Submit → waiting → Start → { Offer → Fill → (forward) → Read }* → End
-// Start, Offer, Fill, Read, done and End are called on the loop thread only, End exactly once and last. The loop holds no lock
-// while it calls a job. What other threads tell a job (cancel, a store's answer) goes through the job's own small locked or
-// atomic fields, followed by Waker::Wake.
+// Start, Offer, Fill, Read, done and End are called on the loop thread only, End exactly once and
+// last. The loop holds no lock while it calls a job. What other threads tell a job (cancel, a
+// store's answer) goes through the job's own small locked or atomic fields, followed by
+// Waker::Wake.
 #pragma once
 
 #include <memory>
@@ -51,7 +53,8 @@ class JobContext {
   virtual rwkv::Engine& engine() = 0;
   virtual SchedulerObserver& observer() = 0;
   virtual absl::Time now() const = 0;
-  // Slots of this job, as many as it asked for, minus those it released. Contents are whatever was there before.
+  // Slots of this job, as many as it asked for, minus those it released. Contents are whatever was
+  // there before.
   virtual std::span<const int> slots() const = 0;
   // Gives a slot back before the job ends. The job must not name it again.
   virtual void ReleaseSlot(int slot) = 0;
@@ -60,8 +63,8 @@ class JobContext {
   virtual std::span<float> last_hidden(int slot) = 0;
 };
 
-// Who waits in which line: interactive jobs are answers that somebody waits for; bulk jobs are documents of a harvest, which
-// may hold only a share of the slots.
+// Who waits in which line: interactive jobs are answers that somebody waits for; bulk jobs are
+// documents of a harvest, which may hold only a share of the slots.
 enum class JobClass { kInteractive, kBulk };
 
 class Job {
@@ -79,8 +82,8 @@ class Job {
 
   // Slots are granted. `context` is valid until End.
   virtual void Start(JobContext& context) = 0;
-  // Says what could be read now; nothing when the job is paused, or waits for something other than the engine. Also where a
-  // job looks at what other threads told it.
+  // Says what could be read now; nothing when the job is paused, or waits for something other than
+  // the engine. Also where a job looks at what other threads told it.
   virtual void Offer(WorkList& work) = 0;
   // Describes the reading of the next `tokens` (1 .. offered) tokens of sequence `tag`.
   virtual void Fill(int tag, int tokens, rwkv::Segment* segment) = 0;
@@ -92,8 +95,8 @@ class Job {
   virtual absl::Time alarm() const { return absl::InfiniteFuture(); }
   // Not OK when the job must end by its own decision; End(that) follows.
   virtual absl::Status failure() const { return absl::OkStatus(); }
-  // The end: OK after done(), otherwise the reason (CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE, failure()). Slots are taken back
-  // after it. May come without Start.
+  // The end: OK after done(), otherwise the reason (CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE,
+  // failure()). Slots are taken back after it. May come without Start.
   virtual void End(const absl::Status& status) = 0;
 };
 

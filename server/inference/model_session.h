@@ -14,7 +14,8 @@
 
 namespace dreamstate::server {
 
-// Immutable. A request holds it from its first look until its end, so it finishes on the version that it began with.
+// Immutable. A request holds it from its first look until its end, so it finishes on the version
+// that it began with.
 struct ModelSession {
   std::string model;  // without "models/"
   int64_t version = 0;
@@ -33,8 +34,9 @@ struct ModelSession {
 class ModelDirectory {
  public:
   virtual ~ModelDirectory() = default;
-  // `name` is a request's field `model`: "models/x", or empty when there is exactly one. INVALID_ARGUMENT (field "model") for a
-  // malformed name or an empty one among several models, NOT_FOUND, UNAVAILABLE while no version of it serves.
+  // `name` is a request's field `model`: "models/x", or empty when there is exactly one.
+  // INVALID_ARGUMENT (field "model") for a malformed name or an empty one among several models,
+  // NOT_FOUND, UNAVAILABLE while no version of it serves.
   virtual absl::StatusOr<std::shared_ptr<const ModelSession>> Find(std::string_view name) const = 0;
 };
 

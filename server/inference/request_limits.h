@@ -27,7 +27,8 @@ struct RequestLimits {
   absl::Duration reader_stall = absl::Seconds(30);
 
   int max_harvest_streams = 16;
-  // Documents of one stream that wait, run or are being stored; no more are read from the stream meanwhile.
+  // Documents of one stream that wait, run or are being stored; no more are read from the stream
+  // meanwhile.
   int harvest_documents_in_flight = 16;
   // Bytes of documents in flight beyond which no more are read.
   int64_t harvest_buffered_bytes = int64_t{32} << 20;

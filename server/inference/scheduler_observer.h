@@ -1,5 +1,6 @@
-// What a scheduler and its jobs tell about themselves, for metrics. One observer a scheduler (that is, a served version).
-// Every method may be called from the loop thread or from an executor's thread, must be thread-safe and must return quickly.
+// What a scheduler and its jobs tell about themselves, for metrics. One observer a scheduler (that
+// is, a served version). Every method may be called from the loop thread or from an executor's
+// thread, must be thread-safe and must return quickly.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ class SchedulerObserver {
 
   virtual void OnStep(const StepReport& /*report*/) {}
   // Now, whenever one of them changed.
-  virtual void OnLoad(int /*waiting_jobs*/, int /*running_jobs*/, int /*busy_slots*/, int /*slots*/) {}
+  virtual void OnLoad(int /*waiting_jobs*/, int /*running_jobs*/, int /*busy_slots*/,
+                      int /*slots*/) {}
   // A job was admitted after waiting this long. `kind` is "decode", "score" or "harvest".
   virtual void OnAdmitted(std::string_view /*kind*/, absl::Duration /*waited*/) {}
   // A job was refused at the door: queue full, draining.

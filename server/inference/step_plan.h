@@ -22,9 +22,11 @@ struct StepBudget {
   int sequences;
 };
 
-// counts[i] = tokens that offer i reads in this step, 0 = not this time. Decode tokens come first; what is left is shared evenly
-// among prefills, what one does not need going to those after it. The order of service begins at offer `turn` modulo their
-// number, so that with a turn that grows each step nobody waits for ever. Allocates nothing.
-void PlanStep(std::span<const WorkOffer> offers, const StepBudget& budget, uint64_t turn, std::span<int> counts);
+// counts[i] = tokens that offer i reads in this step, 0 = not this time. Decode tokens come first;
+// what is left is shared evenly among prefills, what one does not need going to those after it. The
+// order of service begins at offer `turn` modulo their number, so that with a turn that grows each
+// step nobody waits for ever. Allocates nothing.
+void PlanStep(std::span<const WorkOffer> offers, const StepBudget& budget, uint64_t turn,
+              std::span<int> counts);
 
 }  // namespace dreamstate::server
