@@ -1,6 +1,8 @@
-// Threads for work that may block (the state store), so that neither the engine's loop nor a gRPC thread ever waits for a disk.
+// Threads for work that may block (the state store), so that neither the engine's loop nor a gRPC
+// thread ever waits for a disk.
 #pragma once
 
+#include <cstddef>
 #include <deque>
 #include <functional>
 #include <thread>
@@ -10,25 +12,26 @@
 
 namespace dreamstate::server {
 
-// Runs tasks in order of arrival on a few threads. The queue has no bound of its own: whoever uses it bounds what it has
-// outstanding. Thread-safe.
+// Runs work in order of arrival on a few threads, with a bounded queue. Thread-safe.
 class Executor {
  public:
-  explicit Executor(int threads);
-  // Runs what was given, then joins.
+  Executor(int threads, size_t max_queued);
+  // Runs what was taken, then joins.
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  void Run(std::function<void()> task);
+  // False, and `work` is not taken, when the queue is full.
+  [[nodiscard]] bool TrySubmit(std::function<void()> work);
 
  private:
-  void Loop();
+  void Run();
 
+  const size_t max_queued_;
   Mutex mutex_;
   ConditionVariable changed_;
-  std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
 
