@@ -1,5 +1,8 @@
-// Reads a backbone from another engine's file and gives its tensors the official names, shapes and layout (RWKV-LM checkpoints).
-// A format is one file here and one line in import.cc.
+// Reads a backbone from any file and gives its tensors one normal form, so that a model has one
+// fingerprint whatever file it comes from: the official names and layout (RWKV-LM checkpoints),
+// vectors as [D] (checkpoints have [1, 1, D]), r_k as [H, N], low-rank matrices as [in, out], and
+// without the value residual of layer 0, which nothing reads. A format is one file here and one
+// line in import.cc.
 #pragma once
 
 #include <string>
@@ -9,11 +12,16 @@
 
 namespace dreamstate::tensors {
 
-// rwkv.cpp's "ggmf" file, version 101, types f32 and f16. Undoes its layout: fused time-shift mixes are taken apart, low-rank
-// matrices transposed back to [in, out].
+// The normal form of tensors that have official names. Copies no data: the result shares the memory
+// of `set`.
+absl::StatusOr<TensorSet> NormalForm(const TensorSet& set);
+
+// rwkv.cpp's "ggmf" file, version 101, types f32 and f16. Undoes its layout: fused time-shift mixes
+// are taken apart, low-rank matrices transposed back to [in, out].
 absl::StatusOr<TensorSet> ReadGgmf(const std::string& path);
 
-// Any importable file; the format is told by its first bytes. INVALID_ARGUMENT listing the formats when none fits.
+// Any importable file, in normal form; the format is told by its first bytes. INVALID_ARGUMENT
+// listing the formats when none fits.
 absl::StatusOr<TensorSet> ImportBackbone(const std::string& path);
 
 }  // namespace dreamstate::tensors

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,15 +24,22 @@ enum class DType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU64, kU32, k
 std::string_view DTypeName(DType dtype);
 size_t DTypeBytes(DType dtype);
 
+// Limits on what untrusted files may declare.
+inline constexpr size_t kMaxTensorRank = 8;
+inline constexpr size_t kMaxTensorNameBytes = 1024;
+
 using Shape = std::vector<int64_t>;
 // "[768, 768]"
 std::string ShapeString(std::span<const int64_t> shape);
+// product(shape) * DTypeBytes(dtype); nothing when a size is negative or the product does not fit.
+std::optional<size_t> TensorBytes(DType dtype, std::span<const int64_t> shape);
 
 struct Tensor {
   std::string name;
   DType dtype;
-  Shape shape;                      // row-major; an empty shape is a scalar
-  std::span<const std::byte> data;  // little-endian, exactly product(shape) * DTypeBytes(dtype) bytes; may be misaligned
+  Shape shape;  // row-major; an empty shape is a scalar
+  std::span<const std::byte>
+      data;  // little-endian, exactly product(shape) * DTypeBytes(dtype) bytes; may be misaligned
 
   int64_t elements() const;
 };
@@ -39,9 +47,11 @@ struct Tensor {
 class TensorSet {
  public:
   TensorSet() = default;
-  // `source` names the file in errors. `memory` keeps what the tensors point into alive. INVALID_ARGUMENT for a name that
-  // occurs twice or data whose size does not fit its shape.
-  static absl::StatusOr<TensorSet> Make(std::string source, std::vector<Tensor> tensors, std::map<std::string, std::string> metadata,
+  // `source` names the file in errors. `memory` keeps what the tensors point into alive.
+  // INVALID_ARGUMENT for a name that occurs twice, is empty or too long, a rank over the limit, or
+  // data whose size does not fit its shape.
+  static absl::StatusOr<TensorSet> Make(std::string source, std::vector<Tensor> tensors,
+                                        std::map<std::string, std::string> metadata,
                                         std::shared_ptr<const void> memory);
 
   const std::string& source() const { return source_; }
@@ -51,7 +61,8 @@ class TensorSet {
   // Null when there is none.
   const Tensor* Find(std::string_view name) const;
   // INVALID_ARGUMENT naming tensor, expected and found shape; -1 in `shape` fits any size.
-  absl::StatusOr<const Tensor*> Require(std::string_view name, std::span<const int64_t> shape) const;
+  absl::StatusOr<const Tensor*> Require(std::string_view name,
+                                        std::span<const int64_t> shape) const;
 
  private:
   std::string source_;
@@ -60,13 +71,15 @@ class TensorSet {
   std::shared_ptr<const void> memory_;
 };
 
-// Converts f64, f32, f16 or bf16 to fp32 (exact but for f64); INVALID_ARGUMENT for another dtype. `out` has tensor.elements().
+// Converts f64, f32, f16 or bf16 to fp32 (exact but for f64); INVALID_ARGUMENT for another dtype.
+// `out` has tensor.elements().
 absl::Status ToFloat(const Tensor& tensor, std::span<float> out);
 
 // INVALID_ARGUMENT naming the first tensor, and index in it, that is NaN or infinite.
 absl::Status CheckFinite(const TensorSet& set);
 
-// SHA-256 over the tensors in order of name: name, dtype, shape, bytes. Names a model whatever file it comes from.
+// SHA-256 over the tensors in order of name: name, dtype, shape, bytes. Names a model whatever file
+// it comes from.
 std::string Fingerprint(const TensorSet& set);
 
 }  // namespace dreamstate::tensors

@@ -1,0 +1,52 @@
+#include "core/tensors/import.h"
+
+#include <algorithm>
+
+#include "absl/strings/escaping.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/tensors/safetensors.h"
+
+namespace dreamstate::tensors {
+namespace {
+
+bool LooksLikeGgmf(std::string_view start) { return start.substr(0, 4) == "fmgg"; }
+
+// A header length and the beginning of JSON.
+bool LooksLikeSafetensors(std::string_view start) { return start.size() > 8 && start[8] == '{'; }
+
+struct Format {
+  std::string_view name;
+  bool (*fits)(std::string_view start);
+  absl::StatusOr<TensorSet> (*read)(const std::string& path);
+};
+
+absl::StatusOr<TensorSet> ReadOfficialSafetensors(const std::string& path) {
+  DS_ASSIGN_OR_RETURN(const TensorSet set, ReadSafetensors(path));
+  return NormalForm(set);
+}
+
+// One line a format.
+constexpr Format kFormats[] = {
+    {"safetensors with official names", LooksLikeSafetensors, ReadOfficialSafetensors},
+    {"rwkv.cpp ggmf", LooksLikeGgmf, ReadGgmf},
+};
+
+}  // namespace
+
+absl::StatusOr<TensorSet> ImportBackbone(const std::string& path) {
+  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
+  const std::string_view start(reinterpret_cast<const char*>(file->bytes().data()),
+                               std::min<size_t>(file->bytes().size(), 16));
+  std::string known;
+  for (const Format& format : kFormats) {
+    if (format.fits(start)) return format.read(path);
+    StrAppend(&known, known.empty() ? "" : ", ", format.name);
+  }
+  return absl::InvalidArgumentError(StrCat("format: expected one of: ", known, "; found a file of ",
+                                           file->bytes().size(), " bytes that begins with \"",
+                                           absl::CHexEscape(AbslView(start)), "\" (", path, ")"));
+}
+
+}  // namespace dreamstate::tensors
