@@ -1,10 +1,11 @@
 // Matrix products with packed weights: y[m][n] = sum over k of x[m][k] * w[n][k].
 //
-// The same row gives the same bits whatever M is, whichever rows stand beside it and however many threads run: outputs lie across
-// lanes and every output sums over k in one fixed order (fp32: one fused multiply-add a k, ascending; bf16: one pair of k at a
-// time, ascending, both factors rounded to bf16, sums in fp32). Across instruction sets results agree to rounding only.
-// Not for training and not for int8 (a sibling when it comes).
-// Thread-safe for distinct outputs. No allocation except in Pack.
+// The same row gives the same bits whatever M is, whichever rows stand beside it and however many
+// threads run: outputs lie across lanes and every output sums over k in one fixed order (fp32: one
+// fused multiply-add a k, ascending; bf16: one pair of k at a time, ascending, both factors rounded
+// to bf16, sums in fp32). Across instruction sets results agree to rounding only. Not for training
+// and not for int8 (a sibling when it comes). Thread-safe for distinct outputs. No allocation
+// except in Pack.
 #pragma once
 
 #include <cstddef>
@@ -18,16 +19,19 @@ namespace dreamstate::kernels {
 
 enum class WeightFormat { kFloat32, kBfloat16 };
 
-// Weights [N outputs][K inputs] in panels of kPanel outputs: fp32 as [panel][k][kPanel], bf16 as [panel][k / 2][kPanel][2] (the
-// pair is what vdpbf16ps and AMX multiply). The last panel and an odd K are padded with zeros.
-// One layout for every instruction set. Movable; immutable once packed, so any number of threads may read it.
+// Weights [N outputs][K inputs] in panels of kPanel outputs: fp32 as [panel][k][kPanel], bf16 as
+// [panel][k / 2][kPanel][2] (the pair is what vdpbf16ps and AMX multiply). The last panel and an
+// odd K are padded with zeros. One layout for every instruction set. Movable; immutable once
+// packed, so any number of threads may read it.
 class PackedMatrix {
  public:
   static constexpr int kPanel = 32;
 
   PackedMatrix() = default;
-  // `weights` are fp32 row-major: [outputs][inputs], or [inputs][outputs] when `transposed` (RWKV-7's low-rank matrices).
-  static PackedMatrix Pack(const float* weights, int outputs, int inputs, bool transposed, WeightFormat format);
+  // `weights` are fp32 row-major: [outputs][inputs], or [inputs][outputs] when `transposed`
+  // (RWKV-7's low-rank matrices).
+  static PackedMatrix Pack(const float* weights, int outputs, int inputs, bool transposed,
+                           WeightFormat format);
 
   int outputs() const { return outputs_; }
   int inputs() const { return inputs_; }
@@ -63,12 +67,13 @@ struct GemmTask {
   Epilogue epilogue = Epilogue::kNone;
 };
 
-// Scratch that bf16 products need for activations rounded to bf16: at least GemmScratchBytes of the tasks of one call.
+// Scratch that bf16 products need for activations rounded to bf16: at least GemmScratchBytes of the
+// tasks of one call.
 size_t GemmScratchBytes(int rows, int inputs);
 
-// Runs all tasks as one parallel region: products that do not depend on each other belong in one call. `scratch` holds at least
-// the sum of GemmScratchBytes(rows, inputs) over the tasks that are bf16, aligned to kAlignment; tasks with the same x, rows and
-// inputs may share a conversion.
+// Runs all tasks as one parallel region: products that do not depend on each other belong in one
+// call. `scratch` holds at least the sum of GemmScratchBytes(rows, inputs) over the tasks that are
+// bf16, aligned to kAlignment; tasks with the same x, rows and inputs may share a conversion.
 void Gemm(std::span<const GemmTask> tasks, std::span<std::byte> scratch, ThreadPool& pool);
 
 }  // namespace dreamstate::kernels

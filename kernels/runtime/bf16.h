@@ -1,4 +1,5 @@
-// bfloat16 as its 16 bits, and the two conversions, the same on every instruction set (round to nearest even; NaN stays NaN).
+// bfloat16 as its 16 bits, and the two conversions, the same on every instruction set (round to
+// nearest even; NaN stays NaN).
 #pragma once
 
 #include <cstdint>

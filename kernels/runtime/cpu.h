@@ -18,11 +18,12 @@ bool ParseIsa(std::string_view name, Isa* isa);
 // The best that this processor and operating system support.
 Isa BestIsa();
 
-// What kernels run: BestIsa(), or less when DREAMSTATE_CPU_ISA names a lesser one (an unknown name, or one that the processor
-// lacks, is refused by InitialiseIsa; without that call it is ignored).
+// What kernels run: BestIsa(), or less when DREAMSTATE_CPU_ISA names a lesser one (an unknown name,
+// or one that the processor lacks, is refused by InitialiseIsa; without that call it is ignored).
 Isa ActiveIsa();
 
-// Reads DREAMSTATE_CPU_ISA. Returns an empty view, or what is wrong with it, for the program to print and exit.
+// Reads DREAMSTATE_CPU_ISA. Returns an empty view, or what is wrong with it, for the program to
+// print and exit.
 std::string_view InitialiseIsa();
 
 // For tests: from now on ActiveIsa() is `isa`, which must not exceed BestIsa(). Not thread-safe.

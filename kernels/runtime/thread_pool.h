@@ -1,7 +1,7 @@
 // The one pool that kernels compute on.
-// Run() is called by one thread at a time (the engine's loop); the caller works too. Between calls workers spin briefly, then
-// sleep, so that the many short regions of a decode step cost microseconds and an idle server costs nothing.
-// Run() does not allocate.
+// Run() is called by one thread at a time (the engine's loop); the caller works too. Between calls
+// workers spin briefly, then sleep, so that the many short regions of a decode step cost
+// microseconds and an idle server costs nothing. Run() does not allocate.
 #pragma once
 
 #include <cstdint>
@@ -19,13 +19,17 @@ class ThreadPool {
 
   int threads() const;
 
-  // Calls body(begin, end, thread) over [0, count) in pieces of at least `grain` (>= 1), each index once; returns when all are
-  // done. Which thread gets which piece is not defined: a body's result must not depend on it. `thread` in [0, threads()).
+  // Calls body(begin, end, thread) over [0, count) in pieces of at least `grain` (>= 1), each index
+  // once; returns when all are done. Which thread gets which piece is not defined: a body's result
+  // must not depend on it. `thread` in [0, threads()).
   template <typename Body>
   void ParallelFor(int64_t count, int64_t grain, const Body& body) {
-    Run(count, grain, [](void* context, int64_t begin, int64_t end, int thread) {
-      (*static_cast<const Body*>(context))(begin, end, thread);
-    }, const_cast<Body*>(&body));
+    Run(
+        count, grain,
+        [](void* context, int64_t begin, int64_t end, int thread) {
+          (*static_cast<const Body*>(context))(begin, end, thread);
+        },
+        const_cast<Body*>(&body));
   }
 
  private:

@@ -1,0 +1,45 @@
+// What each instruction set implements of the matrix products; gemm.cc chooses and divides the
+// work.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/gemm/gemm.h"
+
+namespace dreamstate::kernels {
+
+// Consecutive panels of one matrix times some rows.
+struct GemmBlock {
+  const std::byte* w;  // the first panel
+  size_t panel_bytes;  // from one panel to the next
+  int panels;
+  int outputs;  // of these panels; the last one may be partly padding
+  int inputs;
+  const std::byte* x;  // fp32, or what RoundRows made of it; the first row
+  int64_t row_bytes;   // from one row of x to the next
+  int rows;
+  float* y;          // the first row, first output
+  int64_t y_stride;  // in floats
+  Epilogue epilogue;
+};
+
+// Rows are at most this many a call when there are several, so that a tile of sums fits on the
+// stack.
+inline constexpr int kGemmMaxRows = 96;
+
+struct GemmKernels {
+  void (*float32)(const GemmBlock& block);
+  void (*bfloat16)(const GemmBlock& block);
+  // Rounds `inputs` floats to bf16 in the form that `bfloat16` reads, zero-padded to an even count.
+  void (*round_row)(const float* x, int inputs, std::byte* rounded);
+  // Bytes of one rounded element: 2 for bf16 itself, 4 for the rounded value widened again.
+  int rounded_bytes;
+};
+
+extern const GemmKernels kGemmReference;
+extern const GemmKernels kGemmAvx2;
+extern const GemmKernels kGemmAvx512;
+extern const GemmKernels kGemmAvx512Bf16;
+
+}  // namespace dreamstate::kernels
