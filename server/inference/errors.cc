@@ -4,10 +4,10 @@
 #include <string>
 #include <string_view>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "core/base/random.h"
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "core/text/utf8.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -97,8 +97,8 @@ void AddDetails(const absl::Status& status, grpc::StatusCode code, google::rpc::
     violation->set_type("BACKBONE_FINGERPRINT");
     violation->set_subject(Printable(details.precondition->subject, kMaxNameBytes));
     violation->set_description(
-        absl::StrCat("expected ", Printable(details.precondition->expected, kMaxNameBytes),
-                     ", found ", Printable(details.precondition->found, kMaxNameBytes)));
+        StrCat("expected ", Printable(details.precondition->expected, kMaxNameBytes), ", found ",
+               Printable(details.precondition->found, kMaxNameBytes)));
     out->add_details()->PackFrom(failure);
   }
   if (details.quota_subject) {
@@ -116,9 +116,9 @@ void AddDetails(const absl::Status& status, grpc::StatusCode code, google::rpc::
 }
 
 void HideInternalError(const absl::Status& status, google::rpc::Status* out) {
-  const std::string id = absl::StrCat(absl::Hex(EntropyBits(), absl::kZeroPad16));
+  const std::string id = StrCat(absl::Hex(EntropyBits(), absl::kZeroPad16));
   spdlog::error("internal error {}: {}", id, status.ToString());
-  out->set_message(absl::StrCat("internal error ", id, "; the server's log has the cause"));
+  out->set_message(StrCat("internal error ", id, "; the server's log has the cause"));
   if (debug_details.load(std::memory_order_relaxed)) {
     google::rpc::DebugInfo debug;
     debug.set_detail(Printable(status.ToString(), kMaxMessageBytes));

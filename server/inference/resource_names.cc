@@ -2,9 +2,8 @@
 
 #include <algorithm>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "core/repository/manifest.h"
 
 namespace dreamstate::server {
@@ -17,7 +16,7 @@ constexpr size_t kMaxStateIdBytes = 64;
 }  // namespace
 
 absl::StatusOr<std::string> ParseModelName(std::string_view field, std::string_view name) {
-  if (!absl::StartsWith(name, kModels) ||
+  if (!name.starts_with(kModels) ||
       !repository::ValidateModelName(name.substr(kModels.size())).ok()) {
     return FieldError(
         field,
@@ -31,7 +30,7 @@ absl::StatusOr<std::string> ParseStateName(std::string_view field, std::string_v
   const auto malformed = [&] {
     return FieldError(field, "expected states/{state}, a state being 1 to 64 of a-z 0-9");
   };
-  if (!absl::StartsWith(name, kStates)) return malformed();
+  if (!name.starts_with(kStates)) return malformed();
   const std::string_view id = name.substr(kStates.size());
   const bool known_characters = std::all_of(id.begin(), id.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
@@ -40,12 +39,12 @@ absl::StatusOr<std::string> ParseStateName(std::string_view field, std::string_v
   return std::string(id);
 }
 
-std::string ModelResourceName(std::string_view model) { return absl::StrCat(kModels, model); }
+std::string ModelResourceName(std::string_view model) { return StrCat(kModels, model); }
 
 std::string VersionResourceName(std::string_view model, int64_t version) {
-  return absl::StrCat(kModels, model, "/versions/", version);
+  return StrCat(kModels, model, "/versions/", version);
 }
 
-std::string StateResourceName(std::string_view id) { return absl::StrCat(kStates, id); }
+std::string StateResourceName(std::string_view id) { return StrCat(kStates, id); }
 
 }  // namespace dreamstate::server

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "server/inference/resource_names.h"
 
 namespace dreamstate::server {
@@ -48,9 +48,9 @@ std::string FloatBytes(const std::vector<float>& values) {
 absl::StatusOr<std::vector<float>> FloatsOf(std::string_view field, const std::string& bytes,
                                             int64_t expected_elements) {
   if (bytes.size() != static_cast<size_t>(expected_elements) * sizeof(float)) {
-    return FieldError(field, absl::StrCat("expected ", expected_elements, " fp32 values (",
-                                          expected_elements * sizeof(float), " bytes), found ",
-                                          bytes.size(), " bytes"));
+    return FieldError(field, StrCat("expected ", expected_elements, " fp32 values (",
+                                    expected_elements * sizeof(float), " bytes), found ",
+                                    bytes.size(), " bytes"));
   }
   std::vector<float> values(static_cast<size_t>(expected_elements));
   std::memcpy(values.data(), bytes.data(), bytes.size());
@@ -136,7 +136,7 @@ absl::StatusOr<state::Record> FromTensorsMessage(const v1::StateTensors& message
                         .heads = shape.heads(),
                         .head_size = shape.head_size()};
   if (const absl::Status valid = record.state.shape.Validate(); !valid.ok()) {
-    return FieldError("shape", valid.message());
+    return FieldError("shape", StdView(valid.message()));
   }
   if (!IsFingerprint(message.backbone_fingerprint())) {
     return FieldError("backbone_fingerprint", "expected 64 lower-case hexadecimal digits");
@@ -154,7 +154,7 @@ absl::StatusOr<state::Record> FromTensorsMessage(const v1::StateTensors& message
     }
   }
   if (const absl::Status valid = record.state.Validate(); !valid.ok()) {
-    return FieldError("wkv", valid.message());
+    return FieldError("wkv", StdView(valid.message()));
   }
   if (message.token_count() < 0) return FieldError("token_count", "must not be negative");
   record.token_count = message.token_count();
