@@ -1,6 +1,6 @@
 # The warnings that our own code is held to; third-party headers are SYSTEM.
 add_library(dreamstate_warnings INTERFACE)
-target_compile_options(dreamstate_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-unused-parameter
+target_compile_options(dreamstate_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-unused-parameter -Wno-missing-field-initializers
                                                       -Wnon-virtual-dtor -Woverloaded-virtual)
 if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   target_compile_options(dreamstate_warnings INTERFACE -Wthread-safety)

@@ -24,11 +24,14 @@ struct Config {
   // Elements of one state's parts: shift [L][2][D], wkv [L][H][N][N].
   int64_t shift_elements() const { return int64_t{layers} * 2 * width; }
   int64_t wkv_elements() const { return int64_t{layers} * heads * head_size * head_size; }
-  int64_t state_bytes() const { return (shift_elements() + wkv_elements()) * int64_t{sizeof(float)}; }
+  int64_t state_bytes() const {
+    return (shift_elements() + wkv_elements()) * int64_t{sizeof(float)};
+  }
 
   friend bool operator==(const Config&, const Config&) = default;
 
-  // From tensors with official names. INVALID_ARGUMENT naming the tensor at fault, expected and found.
+  // From tensors with official names. INVALID_ARGUMENT naming the tensor at fault, expected and
+  // found.
   static absl::StatusOr<Config> FromTensors(const tensors::TensorSet& set);
 };
 

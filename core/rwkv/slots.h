@@ -1,6 +1,7 @@
-// States of running sequences, in the engine's private layout (wkv with the key first, so that lanes run over values). Everything
-// outside sees the canonical layout: shift [L][2][D] (0 time mix, 1 channel mix) and wkv [L][H][N value][N key], fp32.
-// All slots are allocated once. Not thread-safe: belongs to the engine's loop.
+// States of running sequences, in the engine's private layout (wkv with the key first, so that
+// lanes run over values). Everything outside sees the canonical layout: shift [L][2][D] (0 time
+// mix, 1 channel mix) and wkv [L][H][N value][N key], fp32. All slots are allocated once. Not
+// thread-safe: belongs to the engine's loop.
 #pragma once
 
 #include <span>
@@ -18,7 +19,8 @@ class Slots {
   const Config& config() const { return config_; }
   // The empty state.
   void Clear(int slot);
-  // From and to the canonical layout; exact. Spans have config.shift_elements() and config.wkv_elements().
+  // From and to the canonical layout; exact. Spans have config.shift_elements() and
+  // config.wkv_elements().
   void Load(int slot, std::span<const float> shift, std::span<const float> wkv);
   void Store(int slot, std::span<float> shift, std::span<float> wkv) const;
   // Branches: `to` becomes the same state as `from`.

@@ -1,4 +1,5 @@
-// The immutable, packed weights of a backbone on the CPU. Shared by everything that uses them; freed when the last lets go.
+// The immutable, packed weights of a backbone on the CPU. Shared by everything that uses them;
+// freed when the last lets go.
 #pragma once
 
 #include <memory>
@@ -22,20 +23,20 @@ absl::StatusOr<WeightFormat> ParseWeightFormat(std::string_view name);
 using Vector = kernels::AlignedBuffer<float>;
 
 struct TimeMixWeights {
-  Vector ln_weight, ln_bias;                    // ln1 [D]
-  Vector x_r, x_w, x_k, x_v, x_a, x_g;          // [D]
-  Vector w0, a0, v0, k_k, k_a, r_k;             // [D]; v0 null in layer 0
-  Vector ln_x_weight, ln_x_bias;                // [D]
+  Vector ln_weight, ln_bias;                             // ln1 [D]
+  Vector x_r, x_w, x_k, x_v, x_a, x_g;                   // [D]
+  Vector w0, a0, v0, k_k, k_a, r_k;                      // [D]; v0 null in layer 0
+  Vector ln_x_weight, ln_x_bias;                         // [D]
   kernels::PackedMatrix receptance, key, value, output;  // [D][D]
-  kernels::PackedMatrix w1, a1, v1, g1;         // D -> R, R
-  kernels::PackedMatrix w2, a2, v2, g2;         // R -> D
+  kernels::PackedMatrix w1, a1, v1, g1;                  // D -> R, R
+  kernels::PackedMatrix w2, a2, v2, g2;                  // R -> D
 };
 
 struct ChannelMixWeights {
-  Vector ln_weight, ln_bias;                    // ln2 [D]
-  Vector x_k;                                   // [D]
-  kernels::PackedMatrix key;                    // D -> F
-  kernels::PackedMatrix value;                  // F -> D
+  Vector ln_weight, ln_bias;    // ln2 [D]
+  Vector x_k;                   // [D]
+  kernels::PackedMatrix key;    // D -> F
+  kernels::PackedMatrix value;  // F -> D
 };
 
 struct LayerWeights {
@@ -52,15 +53,17 @@ struct Weights {
   kernels::AlignedBuffer<float> embedding_f32;
   kernels::AlignedBuffer<uint16_t> embedding_bf16;
   std::vector<LayerWeights> layers;
-  Vector ln_out_weight, ln_out_bias;            // [D]
-  kernels::PackedMatrix head;                   // D -> V
+  Vector ln_out_weight, ln_out_bias;  // [D]
+  kernels::PackedMatrix head;         // D -> V
   // Bytes of memory held, and bytes that one decode step of one sequence reads.
   size_t bytes = 0;
   size_t step_bytes = 0;
 
-  // Checks every tensor's name, dtype and shape (missing, extra and non-finite ones included), then packs.
-  // INVALID_ARGUMENT naming tensor, expected and found; RESOURCE_EXHAUSTED when memory does not suffice.
-  static absl::StatusOr<std::shared_ptr<const Weights>> Load(const tensors::TensorSet& set, WeightFormat format);
+  // Checks every tensor's name, dtype and shape (missing, extra and non-finite ones included), then
+  // packs. INVALID_ARGUMENT naming tensor, expected and found; RESOURCE_EXHAUSTED when memory does
+  // not suffice.
+  static absl::StatusOr<std::shared_ptr<const Weights>> Load(const tensors::TensorSet& set,
+                                                             WeightFormat format);
 };
 
 }  // namespace dreamstate::rwkv

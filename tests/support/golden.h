@@ -1,4 +1,5 @@
-// Reads golden vectors: a .json that lists tensors (name, dtype, shape, offset) and the .bin they lie in.
+// Reads golden vectors: a .json that lists tensors (name, dtype, shape, offset) and the .bin they
+// lie in.
 #pragma once
 
 #include <cstdint>
@@ -15,14 +16,22 @@ namespace dreamstate::testing {
 
 class Golden {
  public:
-  // `stem` is a path without ".json"; throws when a file is missing, which fails the test with its name.
-  explicit Golden(const std::string& stem) : stem_(stem), index_(nlohmann::json::parse(Read(stem + ".json"))), bytes_(Read(stem + ".bin")) {}
+  // `stem` is a path without ".json"; throws when a file is missing, which fails the test with its
+  // name.
+  explicit Golden(const std::string& stem)
+      : stem_(stem),
+        index_(nlohmann::json::parse(Read(stem + ".json"))),
+        bytes_(Read(stem + ".bin")) {}
 
   const nlohmann::json& index() const { return index_; }
 
-  std::vector<int64_t> Shape(const std::string& name) const { return Entry(name).at("shape").get<std::vector<int64_t>>(); }
+  std::vector<int64_t> Shape(const std::string& name) const {
+    return Entry(name).at("shape").get<std::vector<int64_t>>();
+  }
 
-  std::string DType(const std::string& name) const { return Entry(name).at("dtype").get<std::string>(); }
+  std::string DType(const std::string& name) const {
+    return Entry(name).at("dtype").get<std::string>();
+  }
 
   // The raw bytes of a tensor.
   std::string Bytes(const std::string& name) const {

@@ -1,0 +1,223 @@
+#include "core/rwkv/weights.h"
+
+#include <cmath>
+#include <new>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/rwkv/tensor_shapes.h"
+#include "kernels/norm/norm.h"
+#include "kernels/runtime/bf16.h"
+
+namespace dreamstate::rwkv {
+namespace {
+
+constexpr float kLayerNormEpsilon = 1e-5f;
+
+// Takes tensors of a set by name, as fp32, checked; counts the bytes of what was packed.
+class Reader {
+ public:
+  Reader(const tensors::TensorSet& set, WeightFormat format) : set_(set), format_(format) {}
+
+  // Every expected tensor is there with its shape, and none besides.
+  absl::Status CheckShapes(const Config& config) {
+    std::set<std::string_view> known = {"blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2"};
+    const std::vector<TensorShape> expected = ExpectedTensors(config);
+    for (const TensorShape& entry : expected) {
+      const tensors::Tensor* tensor = set_.Find(entry.name);
+      if (tensor == nullptr) return Error(entry, "none");
+      if (Squeezed(tensor->shape, entry.shape.size()) != entry.shape) {
+        return Error(entry, StrCat(tensors::DTypeName(tensor->dtype), " ",
+                                   tensors::ShapeString(tensor->shape)));
+      }
+      known.insert(entry.name);
+    }
+    for (const tensors::Tensor& tensor : set_.tensors()) {
+      if (!known.contains(tensor.name)) {
+        return absl::InvalidArgumentError(
+            StrCat(tensor.name, ": expected no such tensor in RWKV-7, found ",
+                   tensors::DTypeName(tensor.dtype), " ", tensors::ShapeString(tensor.shape), " (",
+                   set_.source(), ")"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Vector> ReadVector(const std::string& name) {
+    const tensors::Tensor* tensor = set_.Find(name);
+    Vector values = kernels::MakeAligned<float>(tensor->elements());
+    DS_RETURN_IF_ERROR(
+        ReadFinite(*tensor, {values.get(), static_cast<size_t>(tensor->elements())}));
+    bytes_ += tensor->elements() * sizeof(float);
+    return values;
+  }
+
+  // [outputs][inputs], or [inputs][outputs] when `transposed`.
+  absl::StatusOr<kernels::PackedMatrix> ReadMatrix(const std::string& name,
+                                                   bool transposed = false) {
+    const tensors::Tensor* tensor = set_.Find(name);
+    const tensors::Shape shape = Squeezed(tensor->shape, 2);
+    const Vector values = kernels::MakeAligned<float>(tensor->elements());
+    DS_RETURN_IF_ERROR(
+        ReadFinite(*tensor, {values.get(), static_cast<size_t>(tensor->elements())}));
+    kernels::PackedMatrix packed = kernels::PackedMatrix::Pack(
+        values.get(), static_cast<int>(shape[transposed ? 1 : 0]),
+        static_cast<int>(shape[transposed ? 0 : 1]), transposed, format_);
+    bytes_ += packed.bytes();
+    return packed;
+  }
+
+  size_t bytes() const { return bytes_; }
+
+ private:
+  absl::Status Error(const TensorShape& expected, std::string_view found) const {
+    return absl::InvalidArgumentError(StrCat(expected.name, ": expected ",
+                                             tensors::ShapeString(expected.shape), ", found ",
+                                             found, " (", set_.source(), ")"));
+  }
+
+  absl::Status ReadFinite(const tensors::Tensor& tensor, std::span<float> out) const {
+    if (absl::Status status = tensors::ToFloat(tensor, out); !status.ok()) {
+      return absl::Status(status.code(), StrCat(status.message(), " (", set_.source(), ")"));
+    }
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (!std::isfinite(out[i])) {
+        return absl::InvalidArgumentError(StrCat(tensor.name, ": expected finite values, found ",
+                                                 out[i], " at element ", i, " (", set_.source(),
+                                                 ")"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const tensors::TensorSet& set_;
+  WeightFormat format_;
+  size_t bytes_ = 0;
+};
+
+#define DS_READ(target, call) DS_ASSIGN_OR_RETURN(target, reader.call)
+
+absl::Status ReadTimeMix(Reader& reader, const std::string& block, bool first,
+                         TimeMixWeights* out) {
+  DS_READ(out->ln_weight, ReadVector(block + "ln1.weight"));
+  DS_READ(out->ln_bias, ReadVector(block + "ln1.bias"));
+  const std::string att = block + "att.";
+  DS_READ(out->x_r, ReadVector(att + "x_r"));
+  DS_READ(out->x_w, ReadVector(att + "x_w"));
+  DS_READ(out->x_k, ReadVector(att + "x_k"));
+  DS_READ(out->x_v, ReadVector(att + "x_v"));
+  DS_READ(out->x_a, ReadVector(att + "x_a"));
+  DS_READ(out->x_g, ReadVector(att + "x_g"));
+  DS_READ(out->w0, ReadVector(att + "w0"));
+  DS_READ(out->a0, ReadVector(att + "a0"));
+  DS_READ(out->k_k, ReadVector(att + "k_k"));
+  DS_READ(out->k_a, ReadVector(att + "k_a"));
+  DS_READ(out->r_k, ReadVector(att + "r_k"));
+  DS_READ(out->ln_x_weight, ReadVector(att + "ln_x.weight"));
+  DS_READ(out->ln_x_bias, ReadVector(att + "ln_x.bias"));
+  DS_READ(out->receptance, ReadMatrix(att + "receptance.weight"));
+  DS_READ(out->key, ReadMatrix(att + "key.weight"));
+  DS_READ(out->value, ReadMatrix(att + "value.weight"));
+  DS_READ(out->output, ReadMatrix(att + "output.weight"));
+  DS_READ(out->w1, ReadMatrix(att + "w1", /*transposed=*/true));
+  DS_READ(out->w2, ReadMatrix(att + "w2", /*transposed=*/true));
+  DS_READ(out->a1, ReadMatrix(att + "a1", /*transposed=*/true));
+  DS_READ(out->a2, ReadMatrix(att + "a2", /*transposed=*/true));
+  DS_READ(out->g1, ReadMatrix(att + "g1", /*transposed=*/true));
+  DS_READ(out->g2, ReadMatrix(att + "g2", /*transposed=*/true));
+  if (first) return absl::OkStatus();
+  DS_READ(out->v0, ReadVector(att + "v0"));
+  DS_READ(out->v1, ReadMatrix(att + "v1", /*transposed=*/true));
+  DS_READ(out->v2, ReadMatrix(att + "v2", /*transposed=*/true));
+  return absl::OkStatus();
+}
+
+absl::Status ReadChannelMix(Reader& reader, const std::string& block, ChannelMixWeights* out) {
+  DS_READ(out->ln_weight, ReadVector(block + "ln2.weight"));
+  DS_READ(out->ln_bias, ReadVector(block + "ln2.bias"));
+  DS_READ(out->x_k, ReadVector(block + "ffn.x_k"));
+  DS_READ(out->key, ReadMatrix(block + "ffn.key.weight"));
+  DS_READ(out->value, ReadMatrix(block + "ffn.value.weight"));
+  return absl::OkStatus();
+}
+
+// emb with ln0 applied to every row: what the first layer reads, computed once.
+absl::Status ReadEmbedding(Reader& reader, Weights* weights) {
+  const int64_t vocab = weights->config.vocab;
+  const int width = weights->config.width;
+  DS_ASSIGN_OR_RETURN(Vector embedding, reader.ReadVector("emb.weight"));
+  DS_ASSIGN_OR_RETURN(const Vector weight, reader.ReadVector("blocks.0.ln0.weight"));
+  DS_ASSIGN_OR_RETURN(const Vector bias, reader.ReadVector("blocks.0.ln0.bias"));
+  kernels::ThreadPool inline_pool(1);
+  kernels::LayerNorm(embedding.get(), weight.get(), bias.get(), kLayerNormEpsilon,
+                     static_cast<int>(vocab), width, embedding.get(), inline_pool);
+  if (weights->format == WeightFormat::kFloat32) {
+    weights->embedding_f32 = std::move(embedding);
+    return absl::OkStatus();
+  }
+  weights->embedding_bf16 = kernels::MakeAligned<uint16_t>(vocab * width);
+  for (int64_t i = 0; i < vocab * width; ++i)
+    weights->embedding_bf16[i] = kernels::FloatToBf16(embedding[i]);
+  return absl::OkStatus();
+}
+
+absl::Status Read(const tensors::TensorSet& set, Weights* weights) {
+  Reader reader(set, weights->format);
+  DS_RETURN_IF_ERROR(reader.CheckShapes(weights->config));
+  DS_RETURN_IF_ERROR(ReadEmbedding(reader, weights));
+  const size_t embedding_f32_bytes = reader.bytes();
+  weights->layers.resize(weights->config.layers);
+  for (int layer = 0; layer < weights->config.layers; ++layer) {
+    const std::string block = StrCat("blocks.", layer, ".");
+    DS_RETURN_IF_ERROR(ReadTimeMix(reader, block, layer == 0, &weights->layers[layer].time_mix));
+    DS_RETURN_IF_ERROR(ReadChannelMix(reader, block, &weights->layers[layer].channel_mix));
+  }
+  DS_READ(weights->ln_out_weight, ReadVector("ln_out.weight"));
+  DS_READ(weights->ln_out_bias, ReadVector("ln_out.bias"));
+  DS_READ(weights->head, ReadMatrix("head.weight"));
+  // A step looks one row of the embedding up and reads all else.
+  weights->step_bytes = reader.bytes() - embedding_f32_bytes;
+  const size_t embedding_bytes =
+      size_t{weights->format == WeightFormat::kFloat32 ? sizeof(float) : sizeof(uint16_t)} *
+      weights->config.vocab * weights->config.width;
+  weights->bytes = weights->step_bytes + embedding_bytes;
+  return absl::OkStatus();
+}
+
+#undef DS_READ
+
+}  // namespace
+
+std::string_view WeightFormatName(WeightFormat format) {
+  return format == WeightFormat::kFloat32 ? "fp32" : "bf16";
+}
+
+absl::StatusOr<WeightFormat> ParseWeightFormat(std::string_view name) {
+  for (const WeightFormat format : {WeightFormat::kFloat32, WeightFormat::kBfloat16}) {
+    if (name == WeightFormatName(format)) return format;
+  }
+  return absl::InvalidArgumentError(
+      StrCat("weight format: expected fp32 or bf16, found \"", name, "\""));
+}
+
+absl::StatusOr<std::shared_ptr<const Weights>> Weights::Load(const tensors::TensorSet& set,
+                                                             WeightFormat format) {
+  // The one place where running out of memory is an answer and not the end: a model may be larger
+  // than the machine.
+  try {
+    auto weights = std::make_shared<Weights>();
+    DS_ASSIGN_OR_RETURN(weights->config, Config::FromTensors(set));
+    weights->format = format;
+    DS_RETURN_IF_ERROR(Read(set, weights.get()));
+    weights->fingerprint = tensors::Fingerprint(set);
+    return std::shared_ptr<const Weights>(std::move(weights));
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(StrCat("no memory for the weights of ", set.source()));
+  }
+}
+
+}  // namespace dreamstate::rwkv

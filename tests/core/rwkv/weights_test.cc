@@ -1,0 +1,87 @@
+#include "core/rwkv/weights.h"
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/edited_set.h"
+#include "tests/support/engine_fixture.h"
+#include "tests/support/random_backbone.h"
+
+namespace dreamstate::rwkv {
+namespace {
+
+using dreamstate::testing::EditedSet;
+using dreamstate::testing::EngineFixture;
+using dreamstate::testing::RandomBackbone;
+using dreamstate::testing::SmallConfig;
+using ::testing::HasSubstr;
+
+TEST(Weights, CarryTheFingerprintOfTheirTensors) {
+  const tensors::TensorSet set = RandomBackbone(SmallConfig(), 1);
+  const auto fp32 = Weights::Load(set, WeightFormat::kFloat32).value();
+  const auto bf16 = Weights::Load(set, WeightFormat::kBfloat16).value();
+  EXPECT_EQ(fp32->fingerprint, tensors::Fingerprint(set));
+  EXPECT_EQ(bf16->fingerprint, fp32->fingerprint);
+  EXPECT_NE(
+      fp32->fingerprint,
+      Weights::Load(RandomBackbone(SmallConfig(), 2), WeightFormat::kFloat32).value()->fingerprint);
+}
+
+TEST(Weights, AStepReadsHalfAsMuchInBf16) {
+  const tensors::TensorSet set = RandomBackbone(SmallConfig(), 1);
+  const auto fp32 = Weights::Load(set, WeightFormat::kFloat32).value();
+  const auto bf16 = Weights::Load(set, WeightFormat::kBfloat16).value();
+  EXPECT_LT(bf16->step_bytes, fp32->step_bytes * 0.6);
+  EXPECT_GT(bf16->step_bytes, fp32->step_bytes * 0.4);
+  EXPECT_GT(fp32->bytes, fp32->step_bytes);
+}
+
+TEST(Weights, ShapesAndTensorsOfNoUseAreRefusedByName) {
+  const tensors::TensorSet good = RandomBackbone(SmallConfig(), 1);
+  const std::vector<std::pair<tensors::TensorSet, std::string>> cases = {
+      {EditedSet(good).Remove("blocks.1.att.w2").Make(),
+       "blocks.1.att.w2: expected [24, 128], found none (edited)"},
+      {EditedSet(good).Reshape("blocks.1.att.w2", {128, 24}).Make(),
+       "blocks.1.att.w2: expected [24, 128], found f32 [128, 24] (edited)"},
+      {EditedSet(good).Reshape("head.weight", {128, 50}).Make(),
+       "head.weight: expected [50, 128], found f32 [128, 50]"},
+      {EditedSet(good).Add("ln_out.weight", "blocks.1.att.extra").Make(),
+       "blocks.1.att.extra: expected no such tensor"},
+      {EditedSet(good).Retype("ln_out.bias", tensors::DType::kI32).Make(), "ln_out.bias"},
+      {EditedSet(good).Poison("blocks.0.att.key.weight", 17).Make(),
+       "blocks.0.att.key.weight: expected finite values, found nan at element 17"},
+      {EditedSet(good).Poison("emb.weight", 0).Make(), "emb.weight: expected finite values"},
+  };
+  for (const auto& [set, message] : cases) {
+    const auto weights = Weights::Load(set, WeightFormat::kBfloat16);
+    EXPECT_EQ(weights.status().code(), absl::StatusCode::kInvalidArgument) << message;
+    EXPECT_THAT(std::string(weights.status().message()), HasSubstr(message));
+  }
+}
+
+TEST(Weights, OfficialShapesAndDummiesOfLayerZeroAreAccepted) {
+  const tensors::TensorSet good = RandomBackbone(SmallConfig(), 1);
+  EditedSet edited(good);
+  for (const char* name : {"x_r", "w0", "k_k"})
+    edited.Reshape(std::string("blocks.0.att.") + name, {1, 1, 128});
+  edited.Add("blocks.1.att.v1", "blocks.0.att.v1")
+      .Add("blocks.1.att.v2", "blocks.0.att.v2")
+      .Add("blocks.1.att.v0", "blocks.0.att.v0");
+  EngineFixture official(edited.Make(), WeightFormat::kFloat32);
+  EngineFixture plain(good, WeightFormat::kFloat32);
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  EXPECT_EQ(official.Read(0, tokens, 3), plain.Read(0, tokens, 3));
+}
+
+TEST(WeightFormat, NamesAreReadBack) {
+  for (const WeightFormat format : {WeightFormat::kFloat32, WeightFormat::kBfloat16}) {
+    EXPECT_EQ(ParseWeightFormat(WeightFormatName(format)).value(), format);
+  }
+  EXPECT_THAT(std::string(ParseWeightFormat("fp8").status().message()),
+              HasSubstr("expected fp32 or bf16, found \"fp8\""));
+}
+
+}  // namespace
+}  // namespace dreamstate::rwkv
