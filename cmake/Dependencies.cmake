@@ -17,3 +17,6 @@ if(DREAMSTATE_BENCHMARKS)
 endif()
 # What comes as PyPI wheels (LibTorch, google/rpc protos), unpacked by deploy/dependencies.sh.
 set(DREAMSTATE_THIRD_PARTY ${CMAKE_SOURCE_DIR}/build/third_party CACHE PATH "Where deploy/dependencies.sh unpacked the wheels")
+if(NOT EXISTS ${DREAMSTATE_THIRD_PARTY}/googleapis/google/rpc/error_details.proto)
+  message(FATAL_ERROR "${DREAMSTATE_THIRD_PARTY}/googleapis/google/rpc is missing. Run deploy/dependencies.sh")
+endif()
