@@ -2,8 +2,9 @@
 # Installs what building needs and is not there yet: packages of Debian 12 or Ubuntu 24.04 with apt, and the PyPI wheels
 # of deploy/wheels.sha256 (LibTorch, the google/rpc protos), which are unpacked into build/third_party and used without
 # Python. Run it as often as you like: with everything in place it calls neither apt nor the network.
-#   deploy/dependencies.sh          for the CPU
-#   deploy/dependencies.sh --cuda   also unpacks the CUDA half of LibTorch (the preset cuda)
+#   deploy/dependencies.sh              for the CPU
+#   deploy/dependencies.sh --cuda       also unpacks the CUDA half of LibTorch (the preset cuda)
+#   deploy/dependencies.sh --fuzz       also installs clang (the preset fuzz)
 #   deploy/dependencies.sh --no-torch   leaves LibTorch out: you configure with -DTORCH_ROOT=<your own>
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly LOCK=deploy/wheels.sha256 DOWNLOADS=build/downloads THIRD_PARTY=build/third_party
 
 # A tool counts as there when it can be called, wherever it came from.
-readonly TOOLS=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache pkg-config:pkg-config python3:python3)
+TOOLS=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache pkg-config:pkg-config python3:python3)
 readonly LIBRARIES=(
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler grpc-proto
   libabsl-dev prometheus-cpp-dev librocksdb-dev nlohmann-json3-dev libssl-dev libcli11-dev libspdlog-dev libpng-dev
@@ -21,6 +22,7 @@ flavour=cpu
 for argument in "$@"; do
   case $argument in
     --cuda) flavour=cuda ;;
+    --fuzz) TOOLS+=(clang++:clang) ;;
     --no-torch) flavour=none ;;
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) echo "dependencies.sh: unknown argument $argument (try --help)" >&2; exit 2 ;;
