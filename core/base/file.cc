@@ -1,5 +1,6 @@
 #include "core/base/file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,6 +19,8 @@
 
 namespace dreamstate {
 namespace {
+
+constexpr std::string_view kTemporaryMark = ".tmp-";
 
 absl::Status Failed(std::string_view action, const std::string& path) {
   return absl::ErrnoToStatus(errno, StrCat("cannot ", action, " ", path));
@@ -55,7 +58,8 @@ absl::StatusOr<Descriptor> OpenRegular(const std::string& path, int64_t* size) {
   return fd;
 }
 
-std::string DirectoryOf(const std::string& path) {
+std::string DirectoryOf(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
@@ -133,7 +137,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
 
 absl::Status WriteFileAtomically(const std::string& path,
                                  std::span<const std::span<const std::byte>> pieces) {
-  const std::string temporary = absl::StrFormat("%s.tmp-%016x", path, EntropyBits());
+  const std::string temporary = absl::StrFormat("%s%s%016x", path, kTemporaryMark, EntropyBits());
   Descriptor fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (fd.get() < 0) return Failed("create", temporary);
   absl::Status status = WriteSyncClose(std::move(fd), pieces, path);
@@ -148,6 +152,41 @@ absl::Status WriteFileAtomically(const std::string& path,
 absl::Status WriteFileAtomically(const std::string& path, std::string_view contents) {
   const std::array pieces{std::as_bytes(std::span(contents))};
   return WriteFileAtomically(path, pieces);
+}
+
+bool IsTemporaryName(std::string_view name) {
+  return name.find(kTemporaryMark) != std::string_view::npos;
+}
+
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(path.c_str()), closedir);
+  if (directory == nullptr) return Failed("open directory", path);
+  std::vector<std::string> names;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = readdir(directory.get());
+    if (entry == nullptr) break;
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  if (errno != 0) return Failed("list directory", path);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::Status MakeDirectories(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        StrCat(path, ": expected a directory, found something else"));
+  }
+  if (errno != ENOENT) return Failed("open directory", path);
+  const std::string parent = DirectoryOf(path);
+  if (parent != path) DS_RETURN_IF_ERROR(MakeDirectories(parent));
+  // Another process may be quicker.
+  if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return Failed("make directory", path);
+  return SyncDirectory(parent);
 }
 
 absl::Status SyncDirectory(const std::string& path) {

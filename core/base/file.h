@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -39,6 +40,17 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes);
 absl::Status WriteFileAtomically(const std::string& path,
                                  std::span<const std::span<const std::byte>> pieces);
 absl::Status WriteFileAtomically(const std::string& path, std::string_view contents);
+
+// Whether `name` is one that WriteFileAtomically gives to a file that is not whole yet; a crash may
+// leave one behind.
+bool IsTemporaryName(std::string_view name);
+
+// Names in a directory, sorted, without "." and "..".
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path);
+
+// Makes `path` and the directories above it that are missing, so that they survive a crash.
+// FAILED_PRECONDITION when something else has one of the names.
+absl::Status MakeDirectories(const std::string& path);
 
 // fsync of a directory, so that names made in it survive a crash.
 absl::Status SyncDirectory(const std::string& path);

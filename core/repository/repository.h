@@ -1,9 +1,11 @@
-// The model repository: how the trainer hands models to servers. Files only, safe on a shared volume.
+// The model repository: how the trainer hands models to servers. Files only, safe on a shared
+// volume.
 //   blobs/sha256/<digest>            one immutable safetensors file a component
 //   bundles/<model>/<version>.json   manifest
-// A reader never sees half of anything: blobs are written under a temporary name, synced and renamed; the manifest comes last, by
-// link(), which never overwrites: of two publishers the loser takes the next number.
-// Thread-safe; several processes may publish, read and collect at once. Errors name the file.
+// A reader never sees half of anything: blobs are written under a temporary name, synced and
+// renamed; the manifest comes last, by link(), which never overwrites: of two publishers the loser
+// takes the next number. Thread-safe; several processes may publish, read and collect at once.
+// Errors name the file.
 #pragma once
 
 #include <memory>
@@ -45,9 +47,11 @@ class Repository {
 
   const std::string& path() const { return path_; }
 
-  // Publishes the next version of `manifest.model` (version, created, components of `manifest` are filled in here). Refused when
-  // the newest version has a component kind that this lacks, unless `allow_losing_components`.
-  absl::StatusOr<Manifest> Publish(Manifest manifest, const std::vector<ComponentSource>& components,
+  // Publishes the next version of `manifest.model` (version, created, components of `manifest` are
+  // filled in here). Refused when the newest version has a component kind that this lacks, unless
+  // `allow_losing_components`.
+  absl::StatusOr<Manifest> Publish(Manifest manifest,
+                                   const std::vector<ComponentSource>& components,
                                    bool allow_losing_components = false);
 
   // Sorted by name; names that are not model names are skipped.
@@ -55,12 +59,15 @@ class Repository {
   // Newest first, unreadable ones included. NOT_FOUND when there is no such model.
   absl::StatusOr<std::vector<VersionInfo>> ListVersions(const std::string& model) const;
 
-  // Checks sizes, file hashes and fingerprints of all components; the error names file, expected and found.
+  // Checks sizes, file hashes and fingerprints of all components; the error names file, expected
+  // and found.
   absl::Status Verify(const Manifest& manifest) const;
   // A verified component's tensors, mapped.
-  absl::StatusOr<tensors::TensorSet> LoadComponent(const Manifest& manifest, std::string_view kind) const;
+  absl::StatusOr<tensors::TensorSet> LoadComponent(const Manifest& manifest,
+                                                   std::string_view kind) const;
 
-  // Removes blobs that no manifest names and temporary files, when older than `grace` (longer than a load takes).
+  // Removes blobs that no manifest names and temporary files, when older than `grace` (longer than
+  // a load takes).
   absl::StatusOr<CollectReport> Collect(absl::Duration grace) const;
 
  private:

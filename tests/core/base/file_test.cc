@@ -154,6 +154,28 @@ TEST(WriteFileAtomically, OntoADirectoryFailsAndLeavesNothingBehind) {
   EXPECT_THAT(directory.Names(), ElementsAre("taken"));
 }
 
+TEST(MakeDirectories, MakesWhatIsMissingAndKeepsWhatIsThere) {
+  TemporaryDirectory directory;
+  EXPECT_TRUE(MakeDirectories(directory / "a/b/c").ok());
+  WriteAll(directory / "a/b/c/file", "x");
+  EXPECT_TRUE(MakeDirectories(directory / "a/b/c").ok());
+  EXPECT_TRUE(MakeDirectories(directory / "a/b/d/").ok());
+  EXPECT_EQ(*ListDirectory(directory / "a/b"), (std::vector<std::string>{"c", "d"}));
+  for (const char* taken : {"a/b/c/file", "a/b/c/file/below"}) {
+    const absl::Status status = MakeDirectories(directory / taken);
+    EXPECT_FALSE(status.ok());
+    EXPECT_THAT(std::string(status.message()), HasSubstr(directory / "a/b/c/file"));
+  }
+}
+
+TEST(ListDirectory, OfNothingIsNotFound) {
+  TemporaryDirectory directory;
+  EXPECT_TRUE(ListDirectory(directory.path())->empty());
+  EXPECT_EQ(ListDirectory(directory / "none").status().code(), absl::StatusCode::kNotFound);
+  WriteAll(directory / "file", "x");
+  EXPECT_FALSE(ListDirectory(directory / "file").ok());
+}
+
 TEST(SyncDirectory, RefusesAFile) {
   TemporaryDirectory directory;
   WriteAll(directory / "file", "x");

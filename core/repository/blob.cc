@@ -1,0 +1,94 @@
+#include "core/repository/blob.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "core/base/file.h"
+#include "core/base/hash.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/repository/layout.h"
+#include "core/tensors/safetensors.h"
+
+namespace dreamstate::repository {
+namespace {
+
+absl::Status Damaged(const std::string& path, std::string_view problem) {
+  return ResourceError(absl::StatusCode::kDataLoss, "blob", path, problem);
+}
+
+std::string HashOf(const MappedFile& file) {
+  Sha256 hash;
+  hash.Update(file.bytes());
+  return hash.HexDigest();
+}
+
+absl::StatusOr<tensors::TensorSet> ParseBlob(std::shared_ptr<const MappedFile> file,
+                                             const std::string& digest) {
+  const std::string path = file->path();
+  const std::span<const std::byte> bytes = file->bytes();
+  absl::StatusOr<tensors::TensorSet> set = tensors::ParseSafetensors(path, bytes, std::move(file));
+  if (!set.ok()) return Damaged(path, StdView(set.status().message()));
+  const std::string found = tensors::Fingerprint(*set);
+  if (found != digest) {
+    return Damaged(path, StrCat("expected fingerprint ", digest, ", found ", found));
+  }
+  return set;
+}
+
+// Fills what only the file says, when the file is what its name promises.
+absl::Status Describe(const std::string& path, Component* component) {
+  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
+  DS_RETURN_IF_ERROR(ParseBlob(file, component->digest).status());
+  component->bytes = static_cast<int64_t>(file->bytes().size());
+  component->file_sha256 = HashOf(*file);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool BlobExists(const std::string& repository, const Component& component) {
+  return access(BlobPath(repository, component.digest).c_str(), F_OK) == 0;
+}
+
+absl::Status StoreBlob(const std::string& repository, const tensors::TensorSet& tensors,
+                       Component* component) {
+  component->digest = tensors::Fingerprint(tensors);
+  const std::string path = BlobPath(repository, component->digest);
+  // The same tensors give the same file: what is there already serves, made young for the collector
+  // first.
+  if (utimensat(AT_FDCWD, path.c_str(), nullptr, 0) == 0 && Describe(path, component).ok()) {
+    return absl::OkStatus();
+  }
+  DS_RETURN_IF_ERROR(MakeDirectories(BlobDirectory(repository)));
+  DS_RETURN_IF_ERROR(tensors::WriteSafetensors(path, tensors.tensors(), {}));
+  return Describe(path, component);
+}
+
+absl::StatusOr<tensors::TensorSet> LoadBlob(const std::string& repository,
+                                            const Component& component) {
+  if (!IsDigest(component.digest)) {
+    return absl::InvalidArgumentError(
+        StrCat("component ", component.kind, ": expected a digest of 64 hexadecimal digits"));
+  }
+  const std::string path = BlobPath(repository, component.digest);
+  absl::StatusOr<std::shared_ptr<const MappedFile>> file = MappedFile::Open(path);
+  if (!file.ok()) {
+    if (!absl::IsNotFound(file.status())) return file.status();
+    return Damaged(path, StrCat("expected a file of ", component.bytes, " bytes, found none"));
+  }
+  const auto found = static_cast<int64_t>((*file)->bytes().size());
+  if (found != component.bytes) {
+    return Damaged(path, StrCat("expected ", component.bytes, " bytes, found ", found));
+  }
+  const std::string hash = HashOf(**file);
+  if (hash != component.file_sha256) {
+    return Damaged(path, StrCat("expected SHA-256 ", component.file_sha256, ", found ", hash));
+  }
+  return ParseBlob(*std::move(file), component.digest);
+}
+
+}  // namespace dreamstate::repository

@@ -1,0 +1,27 @@
+// One component's file in the store of blobs.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/repository/manifest.h"
+#include "core/tensors/tensor_set.h"
+
+namespace dreamstate::repository {
+
+// Makes sure that the blob of `tensors` lies in the repository, whole and young enough for the
+// collector to leave it alone; a damaged one is replaced. Fills digest, bytes and file_sha256 of
+// `component`.
+absl::Status StoreBlob(const std::string& repository, const tensors::TensorSet& tensors,
+                       Component* component);
+
+// Whether the blob's name is there; says nothing about its contents.
+bool BlobExists(const std::string& repository, const Component& component);
+
+// Maps the blob after checking size, hash and fingerprint. DATA_LOSS naming the file, expected and
+// found.
+absl::StatusOr<tensors::TensorSet> LoadBlob(const std::string& repository,
+                                            const Component& component);
+
+}  // namespace dreamstate::repository

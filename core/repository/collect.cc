@@ -1,0 +1,126 @@
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <set>
+#include <string_view>
+
+#include "core/base/clock.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/repository/layout.h"
+#include "core/repository/repository.h"
+
+namespace dreamstate::repository {
+namespace {
+
+// Names in a directory that may be missing.
+absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& path) {
+  absl::StatusOr<std::vector<std::string>> names = ListDirectory(path);
+  if (absl::IsNotFound(names.status())) return std::vector<std::string>();
+  return names;
+}
+
+// Adds every run of 64 hexadecimal digits in `text`. No parsing: a manifest that cannot be
+// understood (damaged, or of a later release) still names its blobs.
+void AddDigests(std::string_view text, std::set<std::string>* digests) {
+  constexpr size_t kDigits = 64;
+  for (size_t i = 0; i + kDigits <= text.size();) {
+    const std::string_view run = text.substr(i, kDigits);
+    if (IsDigest(run)) {
+      digests->emplace(run);
+      i += kDigits;
+    } else {
+      ++i;
+    }
+  }
+}
+
+class Collector {
+ public:
+  Collector(const std::string& repository, absl::Duration grace)
+      : repository_(repository), oldest_kept_(Clock::Real().Now() - grace) {}
+
+  absl::StatusOr<CollectReport> Run() {
+    DS_ASSIGN_OR_RETURN(const std::vector<std::string> blobs, NamesIn(BlobDirectory(repository_)));
+    // Manifests after the list of blobs: a blob that appears in between is not looked at.
+    DS_RETURN_IF_ERROR(ReadManifests());
+    for (const std::string& name : blobs) {
+      const std::string path = BlobPath(repository_, name);
+      if (IsTemporaryName(name)) {
+        DS_RETURN_IF_ERROR(RemoveTemporary(path));
+      } else if (IsDigest(name) && !named_.contains(name)) {
+        DS_ASSIGN_OR_RETURN(const int64_t bytes, RemoveWhenOld(path));
+        if (bytes < 0) continue;
+        ++report_.blobs_removed;
+        report_.bytes_freed += bytes;
+      }
+    }
+    return report_;
+  }
+
+ private:
+  absl::Status ReadManifests() {
+    DS_ASSIGN_OR_RETURN(const std::vector<std::string> models,
+                        NamesIn(BundlesDirectory(repository_)));
+    for (const std::string& model : models) {
+      if (!ValidateModelName(model).ok()) continue;
+      const std::string directory = ModelDirectory(repository_, model);
+      DS_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
+      for (const std::string& name : names) {
+        const std::string path = StrCat(directory, "/", name);
+        if (IsTemporaryName(name)) {
+          DS_RETURN_IF_ERROR(RemoveTemporary(path));
+          continue;
+        }
+        // Any other file may name blobs, also one that a person put aside.
+        const auto file = MappedFile::Open(path);
+        if (absl::IsNotFound(file.status()) || absl::IsFailedPrecondition(file.status())) continue;
+        if (!file.ok()) return file.status();
+        AddDigests(
+            {reinterpret_cast<const char*>((*file)->bytes().data()), (*file)->bytes().size()},
+            &named_);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status RemoveTemporary(const std::string& path) {
+    DS_ASSIGN_OR_RETURN(const int64_t bytes, RemoveWhenOld(path));
+    if (bytes >= 0) {
+      ++report_.temporary_files_removed;
+      report_.bytes_freed += bytes;
+    }
+    return absl::OkStatus();
+  }
+
+  // The bytes of a file that was removed; -1 when it is too young or gone. Looks at the age just
+  // before it removes: a publisher that reuses a blob makes it young.
+  absl::StatusOr<int64_t> RemoveWhenOld(const std::string& path) {
+    struct stat info;
+    if (stat(path.c_str(), &info) != 0) {
+      if (errno == ENOENT) return -1;
+      return absl::ErrnoToStatus(errno, StrCat("cannot read ", path));
+    }
+    if (absl::TimeFromTimespec(info.st_mtim) > oldest_kept_ || !S_ISREG(info.st_mode)) return -1;
+    if (unlink(path.c_str()) != 0) {
+      if (errno == ENOENT) return -1;  // another collector
+      return absl::ErrnoToStatus(errno, StrCat("cannot remove ", path));
+    }
+    return int64_t{info.st_size};
+  }
+
+  const std::string& repository_;
+  const absl::Time oldest_kept_;
+  std::set<std::string> named_;
+  CollectReport report_;
+};
+
+}  // namespace
+
+absl::StatusOr<CollectReport> Repository::Collect(absl::Duration grace) const {
+  return Collector(path_, grace).Run();
+}
+
+}  // namespace dreamstate::repository

@@ -1,0 +1,49 @@
+#include "core/repository/layout.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/base/strings.h"
+
+namespace dreamstate::repository {
+
+bool IsDigest(std::string_view text) {
+  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+         });
+}
+
+std::string BlobDirectory(const std::string& repository) {
+  return StrCat(repository, "/blobs/sha256");
+}
+
+std::string BlobPath(const std::string& repository, const std::string& digest) {
+  return StrCat(BlobDirectory(repository), "/", digest);
+}
+
+std::string BundlesDirectory(const std::string& repository) {
+  return StrCat(repository, "/bundles");
+}
+
+std::string ModelDirectory(const std::string& repository, const std::string& model) {
+  return StrCat(BundlesDirectory(repository), "/", model);
+}
+
+std::string ManifestPath(const std::string& repository, const std::string& model, int64_t version) {
+  return StrCat(ModelDirectory(repository, model), "/", version, ".json");
+}
+
+std::optional<int64_t> VersionOfFile(std::string_view name) {
+  constexpr std::string_view kSuffix = ".json";
+  if (!name.ends_with(kSuffix)) return std::nullopt;
+  name.remove_suffix(kSuffix.size());
+  int64_t version = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), version);
+  // One spelling a number; the next one must exist.
+  if (error != std::errc() || StrCat(version) != name || version < 1 || version == INT64_MAX) {
+    return std::nullopt;
+  }
+  return version;
+}
+
+}  // namespace dreamstate::repository

@@ -1,0 +1,23 @@
+// Where things lie in a repository.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace dreamstate::repository {
+
+// 64 lower-case hexadecimal digits.
+bool IsDigest(std::string_view text);
+
+std::string BlobDirectory(const std::string& repository);
+std::string BlobPath(const std::string& repository, const std::string& digest);
+std::string BundlesDirectory(const std::string& repository);
+std::string ModelDirectory(const std::string& repository, const std::string& model);
+std::string ManifestPath(const std::string& repository, const std::string& model, int64_t version);
+
+// The version whose manifest has this file name; nothing for any other name.
+std::optional<int64_t> VersionOfFile(std::string_view name);
+
+}  // namespace dreamstate::repository
