@@ -9,9 +9,9 @@ namespace {
 using RowsFunction = void (*)(const TimeMixGates&, int64_t, int64_t);
 constexpr RowsFunction kByIsa[] = {
     TimeMixGatesOfReference,  // reference
-    TimeMixGatesOfReference,  // avx2
-    TimeMixGatesOfReference,  // avx512
-    TimeMixGatesOfReference,  // avx512bf16
+    TimeMixGatesOfAvx2,       // avx2
+    TimeMixGatesOfAvx512,     // avx512
+    TimeMixGatesOfAvx512,     // avx512bf16
 };
 
 // Elements that one piece of a parallel region should have; fewer in all run inline.

@@ -9,10 +9,10 @@ namespace dreamstate::kernels {
 namespace {
 
 constexpr const GemmKernels* kByIsa[] = {
-    &kGemmReference,  // reference
-    &kGemmReference,  // avx2
-    &kGemmReference,  // avx512
-    &kGemmReference,  // avx512bf16
+    &kGemmReference,   // reference
+    &kGemmAvx2,        // avx2
+    &kGemmAvx512,      // avx512
+    &kGemmAvx512Bf16,  // avx512bf16
 };
 
 // Multiply-adds that one piece of a parallel region should have (some microseconds); fewer in all

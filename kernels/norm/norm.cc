@@ -8,9 +8,9 @@ namespace {
 
 constexpr const NormKernels* kByIsa[] = {
     &kNormReference,  // reference
-    &kNormReference,  // avx2
-    &kNormReference,  // avx512
-    &kNormReference,  // avx512bf16
+    &kNormAvx2,       // avx2
+    &kNormAvx512,     // avx512
+    &kNormAvx512,     // avx512bf16
 };
 
 // Elements that one piece of a parallel region should have; fewer in all run inline.

@@ -11,9 +11,9 @@ namespace {
 using RowFunction = ExpSum (*)(const float*, int);
 constexpr RowFunction kByIsa[] = {
     ExpSumOfReference,  // reference
-    ExpSumOfReference,  // avx2
-    ExpSumOfReference,  // avx512
-    ExpSumOfReference,  // avx512bf16
+    ExpSumOfAvx2,       // avx2
+    ExpSumOfAvx512,     // avx512
+    ExpSumOfAvx512,     // avx512bf16
 };
 
 // Logits that one piece of a parallel region should have; fewer in all run inline.

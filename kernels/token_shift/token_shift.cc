@@ -11,9 +11,9 @@ namespace {
 using RowFunction = void (*)(const TokenShiftRow&);
 constexpr RowFunction kByIsa[] = {
     TokenShiftRowOfReference,  // reference
-    TokenShiftRowOfReference,  // avx2
-    TokenShiftRowOfReference,  // avx512
-    TokenShiftRowOfReference,  // avx512bf16
+    TokenShiftRowOfAvx2,       // avx2
+    TokenShiftRowOfAvx512,     // avx512
+    TokenShiftRowOfAvx512,     // avx512bf16
 };
 
 // Outputs that one piece of a parallel region should have; fewer in all run inline.

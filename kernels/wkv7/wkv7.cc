@@ -9,9 +9,9 @@ namespace {
 using HeadFunction = void (*)(const Wkv7Head&);
 constexpr HeadFunction kByIsa[] = {
     Wkv7HeadOfReference,  // reference
-    Wkv7HeadOfReference,  // avx2
-    Wkv7HeadOfReference,  // avx512
-    Wkv7HeadOfReference,  // avx512bf16
+    Wkv7HeadOfAvx2,       // avx2
+    Wkv7HeadOfAvx512,     // avx512
+    Wkv7HeadOfAvx512,     // avx512bf16
 };
 
 // State elements times tokens below which a parallel region costs more than it saves.

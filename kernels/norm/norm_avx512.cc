@@ -1,0 +1,9 @@
+#include "kernels/norm/norm_vector.h"
+#include "kernels/runtime/vector_avx512.h"
+
+namespace dreamstate::kernels {
+
+const NormKernels kNormAvx512 = {LayerNormVector<VectorAvx512>,
+                                 GroupNormBonusGateVector<VectorAvx512>};
+
+}  // namespace dreamstate::kernels
