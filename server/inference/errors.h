@@ -24,6 +24,9 @@ void SetErrorDebugDetails(bool enabled);
 // Thread-safe.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
+// The code alone, by the same table.
+grpc::StatusCode ToGrpcCode(absl::StatusCode code);
+
 // The name of a code as the contract writes it: "OK", "INVALID_ARGUMENT", …
 const char* GrpcCodeName(grpc::StatusCode code);
 

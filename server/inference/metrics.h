@@ -1,0 +1,100 @@
+// Everything that /metrics shows, in one place: names, help, labels. Base units (seconds, bytes),
+// few labels, prefix "dreamstate_". A new metric is one line in the constructor and one where it is
+// counted. Thread-safe. Outlives everything that reports to it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "core/base/mutex.h"
+#include "core/state/pool.h"
+#include "grpcpp/support/status.h"
+#include "prometheus/collectable.h"
+#include "prometheus/counter.h"
+#include "prometheus/family.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+#include "prometheus/registry.h"
+#include "server/inference/scheduler_observer.h"
+
+namespace dreamstate::server {
+
+class Metrics {
+ public:
+  Metrics();
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  // What an exposer serves; it keeps no hold on them.
+  std::vector<std::shared_ptr<prometheus::Collectable>> collectables() const;
+
+  // Calls, by full method name ("/dreamstate.v1.StateService/GetState").
+  void OnCallStarted(const std::string& method);
+  void OnCallEnded(const std::string& method, grpc::StatusCode code, absl::Duration duration);
+
+  // A call of the state store; `operation` is one of a few fixed words.
+  void OnStoreCall(std::string_view operation, const absl::Status& status, absl::Duration duration);
+
+  // The observer for schedulers of `model`; the same object for every version. Owned by this.
+  SchedulerObserver* ObserverOf(const std::string& model);
+
+  // Lives of bundle versions. `phase`: "verify", "load", "warm_up".
+  void OnBundlePhase(const std::string& model, std::string_view phase, absl::Duration duration);
+  void OnBundleRejected(const std::string& model, std::string_view phase);
+  struct Bundle {
+    std::string model;
+    int64_t version = 0;
+    std::string fingerprint;
+    std::string weights;  // format
+    int64_t weight_bytes = 0;
+    int64_t slot_bytes = 0;
+  };
+  void OnBundleServing(const Bundle& bundle);
+
+  // States are counted when somebody looks, as long as the store lives.
+  void WatchStore(std::weak_ptr<state::PooledStateStore> store);
+
+ private:
+  class ModelObserver;
+  class Sampled;
+
+  template <typename T>
+  using Family = prometheus::Family<T>&;
+
+  std::shared_ptr<prometheus::Registry> registry_;
+  Family<prometheus::Counter> calls_;
+  Family<prometheus::Histogram> call_seconds_;
+  Family<prometheus::Gauge> calls_in_flight_;
+  Family<prometheus::Histogram> store_seconds_;
+  Family<prometheus::Counter> store_errors_;
+  Family<prometheus::Histogram> first_token_seconds_;
+  Family<prometheus::Histogram> output_token_seconds_;
+  Family<prometheus::Histogram> queue_seconds_;
+  Family<prometheus::Gauge> queue_jobs_;
+  Family<prometheus::Gauge> running_jobs_;
+  Family<prometheus::Gauge> slots_;
+  Family<prometheus::Counter> refused_jobs_;
+  Family<prometheus::Histogram> step_seconds_;
+  Family<prometheus::Histogram> step_sequences_;
+  Family<prometheus::Histogram> step_tokens_;
+  Family<prometheus::Counter> tokens_;
+  Family<prometheus::Counter> reused_tokens_;
+  Family<prometheus::Gauge> bundle_info_;
+  Family<prometheus::Gauge> bundle_seconds_;
+  Family<prometheus::Counter> bundles_rejected_;
+  Family<prometheus::Gauge> memory_;
+  std::shared_ptr<Sampled> sampled_;
+
+  Mutex mutex_;
+  std::map<std::string, std::unique_ptr<ModelObserver>> observers_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace dreamstate::server

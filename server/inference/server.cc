@@ -1,0 +1,211 @@
+#include "server/inference/server.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/repository/repository.h"
+#include "core/state/pool.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/resource_quota.h"
+#include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
+#include "nlohmann/json.hpp"
+#include "prometheus/exposer.h"
+#include "server/inference/call_tracker.h"
+#include "server/inference/decode_service.h"
+#include "server/inference/errors.h"
+#include "server/inference/executor.h"
+#include "server/inference/expiry_sweeper.h"
+#include "server/inference/health.h"
+#include "server/inference/metrics.h"
+#include "server/inference/model_host.h"
+#include "server/inference/model_service.h"
+#include "server/inference/state_service.h"
+#include "spdlog/spdlog.h"
+
+namespace dreamstate::server {
+namespace {
+
+constexpr int kExecutorThreads = 4;
+constexpr size_t kExecutorQueue = 4096;
+constexpr int kKeepaliveMs = 60'000;
+constexpr int kKeepaliveTimeoutMs = 20'000;
+constexpr int kClientPingMs = 10'000;
+// Messages on their way in and out, all connections together, in largest messages.
+constexpr int64_t kMessagesInMemory = 64;
+// Time for last statuses to reach their readers after their calls were ended.
+constexpr absl::Duration kFlush = absl::Seconds(1);
+
+int Threads(const Options& options) {
+  if (options.threads > 0) return static_cast<int>(options.threads);
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+ModelHostOptions HostOptions(const Options& options) {
+  ModelHostOptions host;
+  host.models = options.models;
+  if (const auto format = rwkv::ParseWeightFormat(options.weights); format.ok()) {
+    host.weights = *format;  // "auto" is none
+  }
+  host.scheduler.threads = Threads(options);
+  host.scheduler.slots = static_cast<int>(options.max_sequences);
+  host.scheduler.max_step_tokens = static_cast<int>(options.step_max_tokens);
+  host.scheduler.max_waiting = static_cast<int>(options.queue_limit);
+  return host;
+}
+
+RequestLimits Limits(const Options& options) {
+  RequestLimits limits;
+  limits.max_message_bytes = options.message_max_bytes;
+  limits.max_text_tokens = options.prompt_max_tokens;
+  limits.reader_stall = absl::Seconds(options.reader_stall_seconds);
+  return limits;
+}
+
+absl::StatusOr<std::unique_ptr<prometheus::Exposer>> Expose(const std::string& address,
+                                                            const Metrics& metrics) {
+  try {
+    auto exposer = std::make_unique<prometheus::Exposer>(address);
+    for (const auto& collectable : metrics.collectables()) {
+      exposer->RegisterCollectable(collectable);
+    }
+    return exposer;
+  } catch (const std::exception& error) {  // CivetException: the port is taken, or no such address
+    return absl::UnavailableError(StrCat("cannot listen on admin address ", address,
+                                         ": in use or not an address of this machine"));
+  }
+}
+
+}  // namespace
+
+// In order of making: what comes later uses what comes before.
+struct Server::Parts {
+  Metrics metrics;
+  CallTracker calls{&metrics};
+  std::unique_ptr<prometheus::Exposer> exposer;
+  std::shared_ptr<state::PooledStateStore> store;
+  std::unique_ptr<ExpirySweeper> sweeper;
+  std::unique_ptr<Health> health;
+  std::unique_ptr<ModelHost> host;
+  std::unique_ptr<Executor> executor;
+  std::unique_ptr<ModelService> model_service;
+  std::unique_ptr<StateService> state_service;
+  std::unique_ptr<DecodeService> decode_service;
+  std::unique_ptr<grpc::Server> grpc;
+  int grpc_port = 0;
+  int admin_port = 0;
+
+  absl::Status Listen(const Options& options);
+};
+
+absl::Status Server::Parts::Listen(const Options& options) {
+  EnableHealthService();
+  if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(options.listen_address, grpc::InsecureServerCredentials(), &grpc_port);
+  const int message_bytes = static_cast<int>(options.message_max_bytes);
+  builder.SetMaxReceiveMessageSize(message_bytes);
+  builder.SetMaxSendMessageSize(message_bytes);
+  builder.SetDefaultCompressionAlgorithm(GRPC_COMPRESS_NONE);
+  builder.SetResourceQuota(
+      grpc::ResourceQuota("server").Resize(static_cast<size_t>(kMessagesInMemory * message_bytes)));
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kClientPingMs);
+  builder.RegisterService(model_service.get());
+  builder.RegisterService(state_service.get());
+  builder.RegisterService(decode_service.get());
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(calls.MakeInterceptors());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
+  grpc = builder.BuildAndStart();
+  if (grpc == nullptr || grpc_port == 0) {
+    return absl::UnavailableError(StrCat("cannot listen on ", options.listen_address,
+                                         ": in use or not an address of this machine"));
+  }
+  health->Attach(grpc->GetHealthCheckService());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
+  SetErrorDebugDetails(options.error_debug_details);
+  auto parts = std::make_unique<Parts>();
+  DS_ASSIGN_OR_RETURN(std::unique_ptr<repository::Repository> repository,
+                      repository::Repository::Open(options.repository));
+  DS_ASSIGN_OR_RETURN(
+      std::unique_ptr<state::StateStore> store,
+      state::OpenRocksDbStore({.path = options.store, .max_bytes = options.store_max_bytes}));
+  parts->store =
+      std::make_shared<state::PooledStateStore>(std::move(store), options.pool_max_bytes);
+  parts->metrics.WatchStore(parts->store);
+  if (!options.admin_address.empty()) {
+    DS_ASSIGN_OR_RETURN(parts->exposer, Expose(options.admin_address, parts->metrics));
+    parts->admin_port = parts->exposer->GetListeningPorts().front();
+  }
+  parts->health = std::make_unique<Health>(options.models);
+  parts->executor = std::make_unique<Executor>(kExecutorThreads, kExecutorQueue);
+  parts->host = std::make_unique<ModelHost>(
+      std::move(repository), HostOptions(options), &parts->metrics,
+      [health = parts->health.get()](const std::string& model, bool serving) {
+        health->SetServing(model, serving);
+      });
+  ServingContext context;
+  context.models = parts->host.get();
+  context.store = parts->store.get();
+  context.executor = parts->executor.get();
+  context.limits = Limits(options);
+  parts->model_service = std::make_unique<ModelService>(parts->host.get());
+  parts->state_service = std::make_unique<StateService>(context, &parts->metrics);
+  parts->decode_service = std::make_unique<DecodeService>(context);
+  DS_RETURN_IF_ERROR(parts->Listen(options));
+  parts->sweeper = std::make_unique<ExpirySweeper>(parts->store.get(),
+                                                   absl::Seconds(options.expiry_sweep_seconds));
+  std::unique_ptr<Server> server(new Server(std::move(parts)));
+  const int grpc_port = server->grpc_port(), admin_port = server->admin_port();
+  if (!options.port_file.empty()) {
+    const nlohmann::json ports = {{"grpc", grpc_port}, {"admin", admin_port}};
+    DS_RETURN_IF_ERROR(WriteFileAtomically(options.port_file, ports.dump() + "\n"));
+  }
+  spdlog::info("listening on {} (port {}), metrics on {} (port {})", options.listen_address,
+               grpc_port, options.admin_address, admin_port);
+  return server;
+}
+
+Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Server::~Server() {
+  if (parts_ != nullptr) Drain(absl::ZeroDuration());
+}
+
+int Server::grpc_port() const { return parts_->grpc_port; }
+int Server::admin_port() const { return parts_->admin_port; }
+
+bool Server::Drain(absl::Duration limit) {
+  const absl::Time end = absl::Now() + limit;
+  const auto left = [&] { return std::max(end - absl::Now(), absl::ZeroDuration()); };
+  parts_->health->BeginDrain();
+  bool finished = parts_->host->Drain(left());
+  // Jobs are done before their calls are: states are stored and last messages sent.
+  finished &= parts_->calls.WaitIdle(left());
+  parts_->host->Stop();
+  parts_->grpc->Shutdown(absl::ToChronoTime(absl::Now() + kFlush));
+  parts_->grpc->Wait();
+  parts_.reset();
+  return finished;
+}
+
+}  // namespace dreamstate::server
