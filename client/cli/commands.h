@@ -1,0 +1,22 @@
+// One function a command, each in the file of its name: adds the command to `parent` and, when it
+// is chosen on the command line, its work to `session`.
+#pragma once
+
+#include "CLI/CLI.hpp"
+#include "client/cli/session.h"
+
+namespace dreamstate::cli {
+
+void AddModelsList(CLI::App& parent, Session& session);
+void AddModelsShow(CLI::App& parent, Session& session);
+void AddModelsVersions(CLI::App& parent, Session& session);
+void AddStatesHarvest(CLI::App& parent, Session& session);
+void AddStatesList(CLI::App& parent, Session& session);
+void AddStatesShow(CLI::App& parent, Session& session);
+void AddStatesLabel(CLI::App& parent, Session& session);
+void AddStatesDelete(CLI::App& parent, Session& session);
+void AddDecode(CLI::App& parent, Session& session);
+void AddScore(CLI::App& parent, Session& session);
+void AddChat(CLI::App& parent, Session& session);
+
+}  // namespace dreamstate::cli

@@ -1,0 +1,86 @@
+// The program `dreamstate`: what a person types. Commands are in registry.cc.
+#include <cstdlib>
+#include <iostream>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "client/cli/arguments.h"
+#include "client/cli/exit_codes.h"
+#include "client/cli/registry.h"
+#include "client/cli/session.h"
+#include "client/rpc_status.h"
+
+namespace dreamstate::cli {
+namespace {
+
+constexpr char kFooter[] =
+    "Examples:\n"
+    "  dreamstate models\n"
+    "  dreamstate states harvest book.txt\n"
+    "  dreamstate decode --from STATE --branches 3 \"And then\"\n"
+    "  dreamstate score --from STATE --from empty chapter2.txt\n"
+    "  dreamstate COMMAND --help\n"
+    "\n"
+    "STATE is a state's name (states/01h…) or its id alone. Results go to stdout, notes to "
+    "stderr.\n"
+    "\n"
+    "Exit codes: 0 done, 1 the server said no or a part failed, 2 the command line or an input "
+    "file is wrong,\n"
+    "            3 no server answers, 130 interrupted.";
+
+std::string Explanation(const absl::Status& status, const Session& session,
+                        const std::string& server) {
+  if (IsUsageError(status)) return std::string(status.message());
+  if (absl::IsCancelled(status)) return "interrupted";
+  if (client::IsUnreachable(status)) {
+    return absl::StrCat(
+        server, ": ", client::Explain(status),
+        " (is dreamstate-server running there? --server or DREAMSTATE_SERVER says where)");
+  }
+  return client::Explain(status);
+}
+
+int Main(int argc, char** argv) {
+  // gRPC's own log would mix with our one-line errors.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+  Session session;
+  GlobalOptions& global = session.global();
+  CLI::App app(
+      "Works with a dreamstate server: harvest, keep, branch and decode from states of RWKV-7 "
+      "models.",
+      "dreamstate");
+  app.set_version_flag("--version", "dreamstate " DREAMSTATE_VERSION, "Print the version");
+  app.set_help_flag("-h,--help", "Print this help");
+  app.get_formatter()->column_width(34);
+  app.footer(kFooter);
+  app.require_subcommand(1);
+  app.add_option("--server", global.server, "Where the server is, host:port")
+      ->envname("DREAMSTATE_SERVER")
+      ->default_str("localhost:50051");
+  AddDuration(app, "--timeout", &global.timeout,
+              "Give up after this long, for example 30s; default: never");
+  app.add_flag("--json", global.output.json, "Print one JSON object a line");
+  app.add_flag("-q,--quiet", global.output.quiet, "No notes and no progress on stderr");
+  global.server = "localhost:50051";
+  AddCommands(app, session);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+
+  absl::Status status = session.Run();
+  if (absl::Status written = session.output().Finish(); status.ok()) status = written;
+  if (!status.ok() && !status.message().empty()) {
+    session.output().Error(Explanation(status, session, global.server));
+  } else if (absl::IsCancelled(status)) {
+    session.output().Error("interrupted");
+  }
+  return ExitCodeOf(status);
+}
+
+}  // namespace
+}  // namespace dreamstate::cli
+
+int main(int argc, char** argv) { return dreamstate::cli::Main(argc, argv); }

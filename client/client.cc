@@ -1,0 +1,181 @@
+#include "client/client.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "client/connection.h"
+#include "client/names.h"
+#include "client/rpc_status.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+#include "grpcpp/support/channel_arguments.h"
+
+namespace dreamstate::client {
+namespace {
+
+bool IsLocal(absl::string_view address) {
+  absl::ConsumePrefix(&address, "dns:///");
+  return absl::StartsWith(address, "localhost") || absl::StartsWith(address, "127.") ||
+         absl::StartsWith(address, "[::1]") || absl::StartsWith(address, "unix:");
+}
+
+absl::StatusOr<std::string> TargetOf(absl::string_view address) {
+  if (address.empty()) return absl::InvalidArgumentError("the server's address is empty");
+  for (const char c : address) {
+    if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("not an address: '", OneLine(address), "'; expected host:port"));
+    }
+  }
+  // A bare host or [IPv6 address] gets our port; gRPC would take 443.
+  const bool bare = !absl::StrContains(address, ':') || absl::EndsWith(address, "]");
+  return bare ? absl::StrCat(address, ":", kDefaultPort) : std::string(address);
+}
+
+}  // namespace
+
+Client::Client(std::unique_ptr<Connection> connection) : connection_(std::move(connection)) {}
+Client::~Client() = default;
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
+  absl::StatusOr<std::string> target = TargetOf(options.address);
+  if (!target.ok()) return target.status();
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  arguments.SetUserAgentPrefix("dreamstate-client");
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(options.connect_timeout)));
+  // Our own retries decide when to come back; a channel that sits out a long back-off would answer
+  // for them.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  // A proxy from the environment never reaches a server on this machine.
+  if (IsLocal(*target)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  const auto credentials =
+      options.credentials ? options.credentials : grpc::InsecureChannelCredentials();
+  const auto channel = grpc::CreateCustomChannel(*target, credentials, arguments);
+  return std::unique_ptr<Client>(new Client(std::make_unique<Connection>(channel, options.retry)));
+}
+
+Pages<v1::Model> Client::Models(CallOptions options) {
+  return Pages<v1::Model>([this, options](
+                              const std::string& token) -> absl::StatusOr<Pages<v1::Model>::Page> {
+    v1::ListModelsRequest request;
+    request.set_page_token(token);
+    v1::ListModelsResponse response;
+    const absl::Status status = RunWithRetries(
+        connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
+          return FromRpc(connection_->models.ListModels(&context, request, &response));
+        });
+    if (!status.ok()) return status;
+    return Pages<v1::Model>::Page{{response.models().begin(), response.models().end()},
+                                  response.next_page_token()};
+  });
+}
+
+absl::StatusOr<v1::Model> Client::GetModel(absl::string_view name_or_id, CallOptions options) {
+  v1::GetModelRequest request;
+  request.set_name(ModelName(name_or_id));
+  v1::Model response;
+  const absl::Status status = RunWithRetries(
+      connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
+        return FromRpc(connection_->models.GetModel(&context, request, &response));
+      });
+  if (!status.ok()) return status;
+  return response;
+}
+
+Pages<v1::ModelVersion> Client::ModelVersions(absl::string_view name_or_id, CallOptions options) {
+  using Versions = Pages<v1::ModelVersion>;
+  return Versions([this, options, parent = ModelName(name_or_id)](
+                      const std::string& token) -> absl::StatusOr<Versions::Page> {
+    v1::ListModelVersionsRequest request;
+    request.set_parent(parent);
+    request.set_page_token(token);
+    v1::ListModelVersionsResponse response;
+    const absl::Status status = RunWithRetries(
+        connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
+          return FromRpc(connection_->models.ListModelVersions(&context, request, &response));
+        });
+    if (!status.ok()) return status;
+    return Versions::Page{{response.versions().begin(), response.versions().end()},
+                          response.next_page_token()};
+  });
+}
+
+Pages<v1::State> Client::States(v1::ListStatesRequest filter, CallOptions options) {
+  return Pages<v1::State>(
+      [this, options, request = std::move(filter)](
+          const std::string& token) mutable -> absl::StatusOr<Pages<v1::State>::Page> {
+        request.set_page_token(token);
+        v1::ListStatesResponse response;
+        const absl::Status status = RunWithRetries(
+            connection_->retry, Repeatable::kAlways, options,
+            [&](grpc::ClientContext& context, bool*) {
+              return FromRpc(connection_->states.ListStates(&context, request, &response));
+            });
+        if (!status.ok()) return status;
+        return Pages<v1::State>::Page{{response.states().begin(), response.states().end()},
+                                      response.next_page_token()};
+      });
+}
+
+absl::StatusOr<v1::State> Client::GetState(absl::string_view name_or_id, CallOptions options) {
+  v1::GetStateRequest request;
+  request.set_name(StateName(name_or_id));
+  v1::State response;
+  const absl::Status status = RunWithRetries(
+      connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
+        return FromRpc(connection_->states.GetState(&context, request, &response));
+      });
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<v1::State> Client::UpdateState(const v1::UpdateStateRequest& request,
+                                              CallOptions options) {
+  // With an etag a repeat after a change that did happen would wrongly answer ABORTED.
+  const Repeatable repeatable =
+      request.etag().empty() ? Repeatable::kAlways : Repeatable::kOnlyWhenRefused;
+  v1::State response;
+  const absl::Status status = RunWithRetries(
+      connection_->retry, repeatable, options, [&](grpc::ClientContext& context, bool*) {
+        return FromRpc(connection_->states.UpdateState(&context, request, &response));
+      });
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::Status Client::DeleteState(absl::string_view name_or_id, absl::string_view etag,
+                                 CallOptions options) {
+  v1::DeleteStateRequest request;
+  request.set_name(StateName(name_or_id));
+  request.set_etag(std::string(etag));
+  // After a lost connection the deletion may have happened.
+  bool perhaps_done = false;
+  return RunWithRetries(
+      connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
+        v1::DeleteStateResponse response;
+        absl::Status status =
+            FromRpc(connection_->states.DeleteState(&context, request, &response));
+        if (perhaps_done && absl::IsNotFound(status)) return absl::OkStatus();
+        perhaps_done = perhaps_done || IsUnreachable(status);
+        return status;
+      });
+}
+
+absl::StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request,
+                                                CallOptions options) {
+  v1::ScoreResponse response;
+  const absl::Status status = RunWithRetries(
+      connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
+        return FromRpc(connection_->decode.Score(&context, request, &response));
+      });
+  if (!status.ok()) return status;
+  return response;
+}
+
+}  // namespace dreamstate::client
