@@ -1,0 +1,19 @@
+// The commands of dreamstate-trainer: one a file, and one line in main.cc.
+#pragma once
+
+#include <functional>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+
+namespace dreamstate::trainer {
+
+struct Command {
+  const CLI::App* app;                // parsed when the command was chosen
+  std::function<absl::Status()> run;  // prints its result; an error is printed by main
+};
+
+// import: a file of another engine becomes a published bundle.
+Command MakeImportCommand(CLI::App& app);
+
+}  // namespace dreamstate::trainer

@@ -1,0 +1,96 @@
+#include <iomanip>
+#include <iostream>
+#include <memory>
+#include <utility>
+
+#include "core/base/status.h"
+#include "server/trainer/command.h"
+#include "server/trainer/import_backbone.h"
+
+namespace dreamstate::trainer {
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  dreamstate-trainer import tiny.bin --name tiny --repository /var/lib/dreamstate/models
+  dreamstate-trainer import model.safetensors --name mine --repository models --json
+Files: safetensors with the official RWKV-7 names, rwkv.cpp .bin (FP32, FP16).
+Exit codes: 0 done, 1 failed, 2 wrong usage.)";
+
+void PrintText(const Imported& imported, const ImportOptions& options) {
+  const repository::Manifest& manifest = imported.manifest;
+  const repository::Component& backbone = manifest.components.front();
+  const rwkv::Config& config = imported.config;
+  const auto targets = static_cast<double>(manifest.self_test.tokens.size() - 1);
+  std::cout << "published    " << manifest.model << " version " << manifest.version << " in "
+            << options.repository << "\n"
+            << "fingerprint  " << backbone.digest << "\n"
+            << "sizes        " << imported.parameters << " parameters, " << backbone.bytes
+            << " bytes; layers " << config.layers << ", width " << config.width << ", heads "
+            << config.heads << ", vocabulary " << config.vocab << "; a state has "
+            << config.state_bytes() << " bytes\n"
+            << std::fixed << std::setprecision(4) << "self-test    "
+            << manifest.self_test.expected_nll / targets << " nats a token over "
+            << std::setprecision(0) << targets << " tokens; tolerance" << std::setprecision(4);
+  for (const auto& [format, tolerance] : manifest.self_test.tolerance.items()) {
+    std::cout << " " << format << " " << tolerance.get<double>() / targets;
+  }
+  std::cout << "\n";
+}
+
+void PrintJson(const Imported& imported) {
+  const repository::Manifest& manifest = imported.manifest;
+  const repository::Component& backbone = manifest.components.front();
+  const nlohmann::ordered_json result = {
+      {"model", manifest.model},
+      {"version", manifest.version},
+      {"fingerprint", backbone.digest},
+      {"bytes", backbone.bytes},
+      {"state_bytes", imported.config.state_bytes()},
+      {"config", backbone.config},
+      {"self_test",
+       {{"tokens", manifest.self_test.tokens.size()},
+        {"expected_nll", manifest.self_test.expected_nll},
+        {"tolerance", manifest.self_test.tolerance}}},
+  };
+  std::cout << result.dump() << "\n";
+}
+
+}  // namespace
+
+Command MakeImportCommand(CLI::App& app) {
+  struct Arguments {
+    ImportOptions options;
+    bool json = false;
+  };
+  const auto arguments = std::make_shared<Arguments>();
+  ImportOptions& options = arguments->options;
+  CLI::App* import = app.add_subcommand("import", "Publish a model from a file of another engine");
+  import->footer(kExamples);
+  import->add_option("FILE", options.file, "The model to import")->required();
+  import->add_option("--name", options.name, "Name of the model: a-z 0-9 - . _")->required();
+  import->add_option("--repository", options.repository, "Model repository; made when missing")
+      ->required();
+  import->add_option("--tokenizer", options.tokenizer, "Tokenizer of the model")
+      ->capture_default_str();
+  import->add_option("--end-token", options.end_token, "Token that ends a text")
+      ->capture_default_str();
+  import->add_option("--separator-token", options.separator_token, "Token between two texts")
+      ->capture_default_str();
+  import->add_option(
+      "--chat-template", options.chat_template,
+      "Text with {user} where the user's words go; without it the model is not for chat");
+  import->add_option("--self-test-text", options.self_test_text,
+                     "Text whose loss tells servers that the model computes as it did here");
+  import->add_flag("--json", arguments->json, "Print the result as one line of JSON");
+  return {import, [arguments]() -> absl::Status {
+            DS_ASSIGN_OR_RETURN(const Imported imported, ImportBackbone(arguments->options));
+            if (arguments->json) {
+              PrintJson(imported);
+            } else {
+              PrintText(imported, arguments->options);
+            }
+            return absl::OkStatus();
+          }};
+}
+
+}  // namespace dreamstate::trainer

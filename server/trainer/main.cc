@@ -1,0 +1,31 @@
+// dreamstate-trainer: what is done to models outside the server. Exit codes: 0 done, 1 failed, 2
+// wrong usage.
+#include <iostream>
+#include <vector>
+
+#include "server/trainer/command.h"
+
+int main(int argc, char** argv) {
+  CLI::App app("Makes, imports and publishes models for dreamstate-server", "dreamstate-trainer");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", DREAMSTATE_VERSION);
+  const std::vector<dreamstate::trainer::Command> commands = {
+      dreamstate::trainer::MakeImportCommand(app),
+  };
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    constexpr int kUsage = 2;
+    // Help and version end here too, with 0.
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  for (const dreamstate::trainer::Command& command : commands) {
+    if (!command.app->parsed()) continue;
+    const absl::Status status = command.run();
+    if (status.ok()) continue;
+    std::cerr << "dreamstate-trainer " << command.app->get_name() << ": " << status.message()
+              << "\n";
+    return 1;
+  }
+  return 0;
+}
