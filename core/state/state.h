@@ -1,4 +1,5 @@
-// A state: everything an RWKV-7 model carries from the tokens it has read. A plain value in the canonical layout.
+// A state: everything an RWKV-7 model carries from the tokens it has read. A plain value in the
+// canonical layout.
 #pragma once
 
 #include <span>
@@ -20,7 +21,8 @@ struct Shape {
   int64_t shift_elements() const { return int64_t{layers} * 2 * width; }
   int64_t wkv_elements() const { return int64_t{layers} * heads * head_size * head_size; }
   int64_t bytes() const { return (shift_elements() + wkv_elements()) * int64_t{sizeof(float)}; }
-  // Sizes that no model has (not positive, heads * head_size != width, or more than 2^40 elements) are INVALID_ARGUMENT.
+  // Sizes that no model has (not positive, heads * head_size != width, or more than 2^40 elements)
+  // are INVALID_ARGUMENT.
   absl::Status Validate() const;
   friend bool operator==(const Shape&, const Shape&) = default;
 };
@@ -32,7 +34,8 @@ struct State {
 
   // The empty state of that shape.
   static State Empty(const Shape& shape);
-  // INVALID_ARGUMENT when a size does not fit the shape or a value is NaN or infinite (naming layer and head).
+  // INVALID_ARGUMENT when a size does not fit the shape or a value is NaN or infinite (naming layer
+  // and head).
   absl::Status Validate() const;
   friend bool operator==(const State&, const State&) = default;
 };
