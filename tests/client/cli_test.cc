@@ -463,9 +463,10 @@ TEST_F(CliTest, ScoresFromSeveralSourcesAreCompared) {
 }
 
 TEST_F(CliTest, ScoreAsJsonAndPerToken) {
-  EXPECT_EQ(Cli({"score", "-", "--per-token", "--json"}, "ab").out,
-            "{\"source\":\"empty\",\"modelVersion\":\"models/alpha/versions/3\",\"totalNats\":4,"
-            "\"bitsPerByte\":4,\"targetTokens\":\"2\",\"targetBytes\":\"2\",\"tokenNats\":[2,2]}\n            "0]}\n");
+  EXPECT_EQ(
+      Cli({"score", "-", "--per-token", "--json"}, "ab").out,
+      "{\"source\":\"empty\",\"modelVersion\":\"models/alpha/versions/3\",\"totalNats\":4,"
+      "\"bitsPerByte\":4,\"targetTokens\":\"2\",\"targetBytes\":\"2\",\"tokenNats\":[2,2]}\n");
   EXPECT_THAT(Cli({"score", "ab", "--per-token"}).out,
               HasSubstr("\nTOKEN  empty NATS\n    0      2.0000\n    1      2.0000\n"));
 }
