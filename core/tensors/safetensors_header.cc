@@ -234,6 +234,11 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
 
 absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(const std::string& source,
                                                          std::string_view json) {
+  // The parser would take a NUL for the end of the text and leave the rest unread.
+  if (const size_t at = json.find('\0'); at != std::string_view::npos) {
+    return absl::InvalidArgumentError(
+        StrCat("header: expected JSON, found a NUL at byte ", at, " of it (", source, ")"));
+  }
   HeaderHandler handler(source);
   const bool parsed = nlohmann::json::sax_parse(json.begin(), json.end(), &handler);
   if (!handler.status.ok()) return handler.status;
