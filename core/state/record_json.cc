@@ -151,6 +151,10 @@ absl::StatusOr<std::string> JsonToText(const nlohmann::json& json) {
 }
 
 absl::StatusOr<nlohmann::json> JsonFromText(std::string_view text) {
+  // The parser would take a NUL for the end of the text and leave the rest unread.
+  if (text.find('\0') != std::string_view::npos) {
+    return absl::InvalidArgumentError("is not JSON: it holds a NUL");
+  }
   bool too_deep = false;
   // The record's own members take two levels above the arguments.
   const auto bound = [&too_deep](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
