@@ -1,12 +1,13 @@
 // A job is one request's work on the engine, as a small state machine that the scheduler's loop
 // drives:
-//   Submit → waiting → Start → { Offer → Fill → (forward) → Read }* → End
-// Start, Offer, Fill, Read, done and End are called on the loop thread only, End exactly once and
-// last. The loop holds no lock while it calls a job. What other threads tell a job (cancel, a
+//   Submit → waiting → Start → { Poll → Offer → Fill → (forward) → Read }* → End
+// Start, Poll, Offer, Fill, Read, done and End are called on the loop thread only, End exactly once
+// and last. The loop holds no lock while it calls a job. What other threads tell a job (cancel, a
 // store's answer) goes through the job's own small locked or atomic fields, followed by
 // Waker::Wake.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -21,6 +22,9 @@ namespace dreamstate::server {
 
 class Job;
 class SchedulerObserver;
+
+// Set by a handler when its caller is gone, read by its job. Shared by both.
+using Cancellation = std::atomic<bool>;
 
 // Tells the loop to look again. Thread-safe; may outlive the scheduler (then it does nothing).
 class Waker {
@@ -82,8 +86,11 @@ class Job {
 
   // Slots are granted. `context` is valid until End.
   virtual void Start(JobContext& context) = 0;
+  // At every turn of the loop, before done() and failure() are asked: where a job looks at what
+  // other threads told it.
+  virtual void Poll() {}
   // Says what could be read now; nothing when the job is paused, or waits for something other than
-  // the engine. Also where a job looks at what other threads told it.
+  // the engine.
   virtual void Offer(WorkList& work) = 0;
   // Describes the reading of the next `tokens` (1 .. offered) tokens of sequence `tag`.
   virtual void Fill(int tag, int tokens, rwkv::Segment* segment) = 0;

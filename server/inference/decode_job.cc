@@ -1,0 +1,320 @@
+#include "server/inference/decode_job.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "server/inference/scheduler_observer.h"
+#include "server/inference/state_messages.h"
+#include "server/inference/text_input.h"
+
+namespace dreamstate::server {
+
+DecodeJob::Branch::Branch(const DecodeTask& task, int index, int slot_number)
+    : slot(slot_number),
+      sampler(task.sampling, static_cast<uint32_t>(index), task.session->weights->config.vocab,
+              task.session->tokenizer),
+      output(task.stop) {}
+
+DecodeJob::DecodeJob(const ServingContext& context, DecodeTask task, const CallTimes& times,
+                     DecodeSink* sink)
+    : context_(context),
+      task_(std::move(task)),
+      times_(times),
+      sink_(sink),
+      writer_(context, task_.session->scheduler->waker()),
+      stall_(context.limits.reader_stall),
+      reading_(task_.prompt) {
+  if (reading_.empty() && !task_.source.has_last_hidden()) {
+    reading_.push_back(task_.session->separator_token);
+    fed_separator_ = true;
+  }
+}
+
+void DecodeJob::Start(JobContext& context) {
+  job_ = &context;
+  started_ = context.now();
+  context.observer().OnPrefixReused(task_.source.token_count());
+  const int slot = context.slots()[0];
+  task_.source.Load(context.engine(), slot);
+  if (!reading_.empty()) return;
+  const std::vector<float>& hidden = task_.source.record->last_hidden;
+  context.engine().Logits(hidden.data(), 1, context.logits(slot).data());
+  std::copy(hidden.begin(), hidden.end(), context.last_hidden(slot).begin());
+  BeginBranches();
+}
+
+void DecodeJob::Poll() {
+  for (StoreWriter::Reply& reply : writer_.Take()) {
+    Branch& branch = branches_[static_cast<size_t>(reply.tag)];
+    job_->observer().OnStoreCall("put", reply.description.status(), reply.duration);
+    if (reply.description.ok()) {
+      SendFinish(reply.tag, &*reply.description);
+    } else if (store_error_.ok()) {
+      store_error_ = reply.description.status();
+    }
+    BranchDone(branch);
+  }
+  const ReaderProgress reader = sink_->reader();
+  reader_has_room_ = reader.has_room;
+  if (!stall_.Check(reader, job_->now()) && failure_.ok()) {
+    failure_ = QuotaError(
+        "stream reader",
+        StrCat("nothing was read for ", absl::FormatDuration(context_.limits.reader_stall)), {});
+  }
+}
+
+void DecodeJob::Offer(WorkList& work) {
+  if (branches_.empty()) {
+    work.Add(0, WorkKind::kPrefill, static_cast<int64_t>(reading_.size() - read_));
+    return;
+  }
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    const Branch& branch = branches_[i];
+    if (branch.phase == Branch::Phase::kDecoding && reader_has_room_) {
+      work.Add(static_cast<int>(i), WorkKind::kDecode, 1);
+    } else if (branch.phase == Branch::Phase::kCatchingUp) {
+      work.Add(static_cast<int>(i), WorkKind::kPrefill,
+               static_cast<int64_t>(branch.rereading.size() - branch.reread));
+    }
+  }
+}
+
+void DecodeJob::Fill(int tag, int tokens, rwkv::Segment* segment) {
+  const size_t count = static_cast<size_t>(tokens);
+  bool wants_logits = true;
+  bool last = true;
+  if (branches_.empty()) {
+    segment->slot = job_->slots()[0];
+    segment->tokens = std::span(reading_).subspan(read_, count);
+    last = read_ + count == reading_.size();
+  } else {
+    Branch& branch = branches_[static_cast<size_t>(tag)];
+    segment->slot = branch.slot;
+    if (branch.phase == Branch::Phase::kDecoding) {
+      segment->tokens = {&branch.next, 1};
+    } else {
+      segment->tokens = std::span(branch.rereading).subspan(branch.reread, count);
+      last = branch.reread + count == branch.rereading.size();
+      wants_logits = false;
+    }
+  }
+  if (!last) return;
+  if (wants_logits) segment->logits = job_->logits(segment->slot).data();
+  if (task_.save) segment->last_hidden = job_->last_hidden(segment->slot).data();
+}
+
+void DecodeJob::Read(int tag, int tokens) {
+  if (branches_.empty()) {
+    read_ += static_cast<size_t>(tokens);
+    if (read_ == reading_.size()) BeginBranches();
+    return;
+  }
+  Branch& branch = branches_[static_cast<size_t>(tag)];
+  if (branch.phase == Branch::Phase::kDecoding) {
+    Sample(tag);
+    return;
+  }
+  branch.reread += static_cast<size_t>(tokens);
+  if (branch.reread == branch.rereading.size()) SaveState(tag);
+}
+
+void DecodeJob::BeginBranches() {
+  const absl::Time now = job_->now();
+  v1::DecodeResponse message;
+  v1::DecodeStart* start = message.mutable_start();
+  start->set_model_version(task_.session->VersionName());
+  start->set_seed(task_.sampling.seed);
+  start->set_reused_tokens(task_.source.token_count());
+  start->set_prompt_tokens(static_cast<int64_t>(reading_.size()));
+  start->set_prefill_seconds(absl::ToDoubleSeconds(now - started_));
+  start->set_queue_seconds(absl::ToDoubleSeconds(started_ - times_.arrival));
+  sink_->Send(std::move(message));
+
+  // Slots are released as branches finish, which may be while this loop runs: take their numbers
+  // first.
+  const std::vector<int> slots(job_->slots().begin(), job_->slots().end());
+  const std::span<float> logits = job_->logits(slots[0]);
+  const std::span<float> hidden = job_->last_hidden(slots[0]);
+  branches_.reserve(slots.size());
+  for (size_t i = 0; i < slots.size(); ++i) {
+    branches_.emplace_back(task_, static_cast<int>(i), slots[i]);
+    if (i == 0) continue;
+    job_->engine().slots().Copy(slots[0], slots[i]);
+    std::copy(logits.begin(), logits.end(), job_->logits(slots[i]).begin());
+    std::copy(hidden.begin(), hidden.end(), job_->last_hidden(slots[i]).begin());
+  }
+  for (int i = 0; i < task_.branches; ++i) Sample(i);
+  job_->observer().OnFirstToken(job_->now() - times_.arrival);
+}
+
+void DecodeJob::Sample(int index) {
+  Branch& branch = branches_[static_cast<size_t>(index)];
+  const std::span<float> logits = job_->logits(branch.slot);
+  // Log-probabilities are of the model's own distribution; the sampler may only choose what has a
+  // meaning.
+  std::vector<float> untouched;
+  if (task_.top_log_probs) untouched.assign(logits.begin(), logits.end());
+  const int32_t end_token = task_.session->end_token;
+  for (size_t id = static_cast<size_t>(task_.session->tokenizer->vocab_size()); id < logits.size();
+       ++id) {
+    if (static_cast<int32_t>(id) != end_token) logits[id] = std::numeric_limits<float>::lowest();
+  }
+  const int32_t token = branch.sampler.Sample(logits);
+  if (token == rwkv::Sampler::kNotFinite) {
+    failure_ = absl::FailedPreconditionError(StrCat("the state overflowed: next-token logits from ",
+                                                    task_.source.Description(), " are not finite"));
+    return;
+  }
+  branch.last_token = job_->now();
+  if (branch.sampled == 0) branch.first_token = branch.last_token;
+  if (token == end_token) {
+    Conclude(index, v1::DecodeFinish::END, 0);
+    return;
+  }
+  ++branch.sampled;
+  branch.next = token;
+  if (task_.save) branch.generated.push_back(token);
+  std::optional<rwkv::LogProbs> log_probs;
+  if (task_.top_log_probs) {
+    log_probs = rwkv::ComputeLogProbs(untouched, token, *task_.top_log_probs);
+  }
+  const std::optional<int> stop =
+      branch.output.Push(token, TokenBytes(token, *task_.session->tokenizer), std::move(log_probs));
+  if (stop) {
+    Conclude(index, v1::DecodeFinish::STOP, *stop);
+  } else if (branch.sampled == task_.max_tokens) {
+    Conclude(index, v1::DecodeFinish::MAX_TOKENS, 0);
+  } else {
+    SendPiece(index);
+  }
+}
+
+void DecodeJob::SendPiece(int index) {
+  v1::DecodeResponse message;
+  v1::DecodePiece* piece = message.mutable_piece();
+  if (!branches_[static_cast<size_t>(index)].output.Take(piece->mutable_piece())) return;
+  piece->set_branch(index);
+  sink_->Send(std::move(message));
+}
+
+void DecodeJob::Conclude(int index, v1::DecodeFinish::Reason reason, int stop_index) {
+  Branch& branch = branches_[static_cast<size_t>(index)];
+  if (reason != v1::DecodeFinish::STOP) branch.output.Finish();
+  SendPiece(index);
+  const absl::Duration duration = branch.last_token - branch.first_token;
+  branch.finish.set_branch(index);
+  branch.finish.set_reason(reason);
+  branch.finish.set_stop_index(stop_index);
+  branch.finish.set_generated_tokens(branch.output.returned_tokens());
+  branch.finish.set_decode_seconds(absl::ToDoubleSeconds(duration));
+  job_->observer().OnBranchDone(branch.output.returned_tokens(), duration);
+  if (task_.save) {
+    SettleState(index);
+  } else {
+    SendFinish(index, nullptr);
+    BranchDone(branch);
+  }
+}
+
+void DecodeJob::SettleState(int index) {
+  Branch& branch = branches_[static_cast<size_t>(index)];
+  // All sampled tokens were read but the last one, which END does not count among them.
+  const bool ended = branch.finish.reason() == v1::DecodeFinish::END;
+  const size_t consumed = branch.generated.size() - (ended ? 0 : 1);
+  const size_t returned = static_cast<size_t>(branch.output.returned_tokens());
+  branch.generated.resize(std::max(returned, consumed));
+  if (consumed == returned) {
+    SaveState(index);
+    return;
+  }
+  if (consumed < returned) {
+    branch.rereading.assign(branch.generated.begin() + static_cast<ptrdiff_t>(consumed),
+                            branch.generated.end());
+  } else {
+    // The state has read tokens that were trimmed: make it again. Exact, because splits are.
+    branch.generated.resize(returned);
+    task_.source.Load(job_->engine(), branch.slot);
+    branch.rereading = reading_;
+    branch.rereading.insert(branch.rereading.end(), branch.generated.begin(),
+                            branch.generated.end());
+    if (branch.rereading.empty()) {
+      const std::vector<float>& hidden = task_.source.record->last_hidden;
+      std::copy(hidden.begin(), hidden.end(), job_->last_hidden(branch.slot).begin());
+      SaveState(index);
+      return;
+    }
+  }
+  branch.phase = Branch::Phase::kCatchingUp;
+}
+
+nlohmann::json DecodeJob::LineageArguments(int index) const {
+  const rwkv::SamplingOptions& sampling = task_.sampling;
+  nlohmann::json bias = nlohmann::json::array();
+  for (const auto& [token, value] : sampling.logit_bias) bias.push_back({token, value});
+  // The seed as text: 64 bits do not fit the numbers of JSON readers.
+  return {{"model_version", task_.session->VersionName()},
+          {"source", task_.source.Description()},
+          {"prompt_tokens", task_.prompt.size()},
+          {"separator_fed", fed_separator_},
+          {"branch", index},
+          {"seed", StrCat(sampling.seed)},
+          {"max_tokens", task_.max_tokens},
+          {"stop", task_.stop},
+          {"sampling",
+           {{"temperature", sampling.temperature},
+            {"top_k", sampling.top_k},
+            {"top_p", sampling.top_p},
+            {"min_p", sampling.min_p},
+            {"presence_penalty", sampling.presence_penalty},
+            {"frequency_penalty", sampling.frequency_penalty},
+            {"penalty_decay", sampling.penalty_decay},
+            {"logit_bias", std::move(bias)}}}};
+}
+
+void DecodeJob::SaveState(int index) {
+  Branch& branch = branches_[static_cast<size_t>(index)];
+  std::vector<int32_t> tokens = reading_;
+  tokens.insert(tokens.end(), branch.generated.begin(), branch.generated.end());
+
+  state::Record record;
+  record.model = task_.session->model;
+  record.fingerprint = task_.session->weights->fingerprint;
+  record.numerics = task_.session->scheduler->numerics();
+  record.token_count = task_.source.token_count() + static_cast<int64_t>(tokens.size());
+  record.lineage.operation = "decode";
+  if (!task_.source.id.empty()) record.lineage.parents.push_back(task_.source.id);
+  record.lineage.arguments = LineageArguments(index);
+  record.state = state::State::Empty(state::Shape::Of(job_->engine().config()));
+  job_->engine().slots().Store(branch.slot, record.state.shift, record.state.wkv);
+  const std::span<const float> hidden = job_->last_hidden(branch.slot);
+  record.last_hidden.assign(hidden.begin(), hidden.end());
+
+  branch.phase = Branch::Phase::kStoring;
+  job_->ReleaseSlot(branch.slot);
+  writer_.Put(index, std::move(record), std::move(tokens), task_.save->keep_tokens,
+              task_.save->annotations);
+}
+
+void DecodeJob::SendFinish(int index, const state::Description* saved) {
+  Branch& branch = branches_[static_cast<size_t>(index)];
+  if (saved != nullptr) *branch.finish.mutable_saved_state() = ToMessage(*saved);
+  v1::DecodeResponse message;
+  *message.mutable_finish() = std::move(branch.finish);
+  sink_->Send(std::move(message));
+}
+
+void DecodeJob::BranchDone(Branch& branch) {
+  // A slot that was released for storing belongs to another job by now.
+  if (branch.phase != Branch::Phase::kStoring) job_->ReleaseSlot(branch.slot);
+  branch.phase = Branch::Phase::kDone;
+  ++branches_done_;
+  if (branches_done_ == task_.branches && failure_.ok()) failure_ = store_error_;
+}
+
+void DecodeJob::End(const absl::Status& status) { sink_->Finish(status); }
+
+}  // namespace dreamstate::server

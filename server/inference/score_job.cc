@@ -1,0 +1,89 @@
+#include "server/inference/score_job.h"
+
+#include <cmath>
+#include <future>
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/rwkv/sampler.h"
+#include "server/inference/scheduler_observer.h"
+
+namespace dreamstate::server {
+
+ScoreJob::ScoreJob(ScoreTask task, const CallTimes& times, Done done)
+    : task_(std::move(task)), times_(times), done_(std::move(done)) {
+  reading_ = task_.context;
+  const bool first_is_known = reading_.empty() && task_.source.has_last_hidden();
+  if (reading_.empty() && !first_is_known) reading_.push_back(task_.session->separator_token);
+  targets_.assign(reading_.size(), -1);
+  if (!first_is_known) targets_.back() = task_.target.front();
+  for (size_t i = 0; i + 1 < task_.target.size(); ++i) {
+    reading_.push_back(task_.target[i]);
+    targets_.push_back(task_.target[i + 1]);
+  }
+  nats_.assign(reading_.size(), 0.0f);
+}
+
+void ScoreJob::Start(JobContext& context) {
+  job_ = &context;
+  context.observer().OnPrefixReused(task_.source.token_count());
+  const int slot = context.slots()[0];
+  task_.source.Load(context.engine(), slot);
+  if (!task_.context.empty() || !task_.source.has_last_hidden()) return;
+  const std::span<float> logits = context.logits(slot);
+  context.engine().Logits(task_.source.record->last_hidden.data(), 1, logits.data());
+  first_nats_.push_back(-rwkv::ComputeLogProbs(logits, task_.target.front(), 0).log_prob);
+}
+
+void ScoreJob::Offer(WorkList& work) {
+  if (!done()) work.Add(0, WorkKind::kPrefill, static_cast<int64_t>(reading_.size() - read_));
+}
+
+void ScoreJob::Fill(int /*tag*/, int tokens, rwkv::Segment* segment) {
+  const size_t count = static_cast<size_t>(tokens);
+  segment->slot = job_->slots()[0];
+  segment->tokens = std::span(reading_).subspan(read_, count);
+  segment->targets = std::span(targets_).subspan(read_, count);
+  segment->nll = nats_.data() + read_;
+}
+
+void ScoreJob::Read(int /*tag*/, int tokens) { read_ += static_cast<size_t>(tokens); }
+
+void ScoreJob::End(const absl::Status& status) {
+  if (!status.ok()) {
+    done_(status);
+    return;
+  }
+  ScoreResult result;
+  result.token_nats = std::move(first_nats_);
+  for (size_t i = 0; i < targets_.size(); ++i) {
+    if (targets_[i] >= 0) result.token_nats.push_back(nats_[i]);
+  }
+  for (const float nats : result.token_nats) result.total_nats += double{nats};
+  if (std::isfinite(result.total_nats)) {
+    done_(std::move(result));
+  } else {
+    done_(absl::FailedPreconditionError(StrCat("the state overflowed: losses from ",
+                                               task_.source.Description(), " are not finite")));
+  }
+}
+
+absl::StatusOr<double> ScoreTokens(std::shared_ptr<const ModelSession> session,
+                                   const std::vector<int32_t>& tokens, const Clock& clock) {
+  if (tokens.size() < 2) return absl::InvalidArgumentError("tokens: expected at least two");
+  ScoreTask task;
+  task.session = session;
+  task.context = {tokens.front()};
+  task.target.assign(tokens.begin() + 1, tokens.end());
+  auto answer = std::make_shared<std::promise<absl::StatusOr<ScoreResult>>>();
+  std::future<absl::StatusOr<ScoreResult>> result = answer->get_future();
+  DS_RETURN_IF_ERROR(session->scheduler->Submit(std::make_shared<ScoreJob>(
+      std::move(task), CallTimes{.arrival = clock.Now()},
+      [answer](absl::StatusOr<ScoreResult> score) { answer->set_value(std::move(score)); })));
+  const absl::StatusOr<ScoreResult> score = result.get();
+  if (!score.ok()) return score.status();
+  return score->total_nats;
+}
+
+}  // namespace dreamstate::server

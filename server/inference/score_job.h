@@ -1,0 +1,57 @@
+// The negative log-likelihood of a target text from a source, as one sequence of prefill work.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/inference/caller_watch.h"
+#include "server/inference/decode_validation.h"
+#include "server/inference/job.h"
+
+namespace dreamstate::server {
+
+struct ScoreResult {
+  double total_nats = 0;
+  std::vector<float> token_nats;  // one for each target token
+};
+
+class ScoreJob final : public Job {
+ public:
+  using Done = std::function<void(absl::StatusOr<ScoreResult>)>;
+
+  // `task.source` is resolved. `done` is called once, on the loop thread, and must not block.
+  ScoreJob(ScoreTask task, const CallTimes& times, Done done);
+
+  std::string_view kind() const override { return "score"; }
+  absl::Time arrival() const override { return times_.arrival; }
+  absl::Time deadline() const override { return times_.deadline; }
+  bool cancelled() const override { return times_.cancelled->load(std::memory_order_relaxed); }
+  void Start(JobContext& context) override;
+  void Offer(WorkList& work) override;
+  void Fill(int tag, int tokens, rwkv::Segment* segment) override;
+  void Read(int tag, int tokens) override;
+  bool done() const override { return read_ == reading_.size(); }
+  absl::Status failure() const override { return failure_; }
+  void End(const absl::Status& status) override;
+
+ private:
+  const ScoreTask task_;
+  const CallTimes times_;
+  Done done_;
+  JobContext* job_ = nullptr;
+  std::vector<int32_t> reading_;  // all but the last target token
+  std::vector<int32_t> targets_;  // of each token read; -1 where nothing is scored
+  std::vector<float> nats_;       // of each token read
+  size_t read_ = 0;
+  std::vector<float> first_nats_;  // of a first target that the source's own logits predict
+  absl::Status failure_;
+};
+
+// Scores `tokens` from the empty state: tokens[0] is read, the others are its targets; returns
+// their total in nats. Blocks until the scheduler has done it: for a model's self-test, not for
+// handlers.
+absl::StatusOr<double> ScoreTokens(std::shared_ptr<const ModelSession> session,
+                                   const std::vector<int32_t>& tokens, const Clock& clock);
+
+}  // namespace dreamstate::server

@@ -1,0 +1,21 @@
+// What request handlers share.
+#pragma once
+
+#include "core/base/clock.h"
+#include "core/state/store.h"
+#include "server/inference/executor.h"
+#include "server/inference/model_session.h"
+#include "server/inference/request_limits.h"
+
+namespace dreamstate::server {
+
+// Everything outlives the handlers and every job that they started. A plain value.
+struct ServingContext {
+  const ModelDirectory* models = nullptr;
+  state::StateStore* store = nullptr;
+  Executor* executor = nullptr;  // for the store
+  const Clock* clock = &Clock::Real();
+  RequestLimits limits;
+};
+
+}  // namespace dreamstate::server

@@ -1,0 +1,66 @@
+#include "server/inference/source.h"
+
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "server/inference/resource_names.h"
+#include "server/inference/state_messages.h"
+
+namespace dreamstate::server {
+
+void Source::Load(rwkv::Engine& engine, int slot) const {
+  if (record == nullptr) {
+    engine.slots().Clear(slot);
+  } else {
+    engine.slots().Load(slot, record->state.shift, record->state.wkv);
+  }
+}
+
+std::string Source::Description() const {
+  if (record == nullptr) return "empty";
+  return id.empty() ? "inline" : StateResourceName(id);
+}
+
+absl::Status CheckBackbone(const state::Record& record, const ModelSession& session,
+                           std::string_view subject) {
+  if (record.fingerprint != session.weights->fingerprint) {
+    return FingerprintError(subject, session.weights->fingerprint, record.fingerprint);
+  }
+  const state::Shape expected = state::Shape::Of(session.weights->config);
+  const state::Shape& found = record.state.shape;
+  const bool hidden_fits = record.last_hidden.empty() ||
+                           record.last_hidden.size() == static_cast<size_t>(expected.width);
+  if (found == expected && hidden_fits) return absl::OkStatus();
+  return FieldError(
+      subject, StrCat("expected a state of ", expected.layers, " layers, width ", expected.width,
+                      ", ", expected.heads, " heads of ", expected.head_size, "; found ",
+                      found.layers, ", ", found.width, ", ", found.heads, " of ", found.head_size));
+}
+
+void FetchSource(const ServingContext& context, std::shared_ptr<const ModelSession> session,
+                 const std::string& id, std::function<void(absl::StatusOr<Source>)> done) {
+  if (id.empty()) {
+    done(Source());
+    return;
+  }
+  auto fetch = [store = context.store, session, id, done] {
+    absl::StatusOr<std::shared_ptr<const state::Record>> record = store->Get(kTenant, id);
+    if (!record.ok()) {
+      done(record.status());
+      return;
+    }
+    if (absl::Status status = CheckBackbone(**record, *session, StateResourceName(id));
+        !status.ok()) {
+      done(status);
+      return;
+    }
+    done(Source{.record = *std::move(record), .id = id});
+  };
+  if (!context.executor->TrySubmit(std::move(fetch))) {
+    done(QuotaError("state store queue", "too many calls wait",
+                    session->scheduler->options().retry_after));
+  }
+}
+
+}  // namespace dreamstate::server
