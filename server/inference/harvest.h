@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "dreamstate/v1/state_service.grpc.pb.h"
-#include "server/inference/decode_service.h"
+#include "server/inference/serving_context.h"
 
 namespace dreamstate::server {
 
@@ -28,7 +28,7 @@ class Harvester {
 
  private:
   ServingContext context_;
-  std::unique_ptr<HarvestMemory> memory_;
+  std::shared_ptr<HarvestMemory> memory_;  // shared with streams and writes
 };
 
 }  // namespace dreamstate::server
