@@ -95,6 +95,10 @@ std::string ShowCount(int64_t count) {
   return Scaled(static_cast<double>(count), 1000, {"", "K", "M", "B", "T"});
 }
 
+std::string ShowNumber(int64_t count, absl::string_view noun) {
+  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
+}
+
 const CLI::Validator kUtf8(
     [](std::string& value) {
       return client::IsValidUtf8(value)

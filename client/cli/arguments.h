@@ -32,6 +32,8 @@ std::string ShowTime(const google::protobuf::Timestamp& time);
 // "834 K", "1.2 MiB": 1024 steps for bytes, 1000 for counts.
 std::string ShowBytes(int64_t bytes);
 std::string ShowCount(int64_t count);
+// "1 state", "2 states".
+std::string ShowNumber(int64_t count, absl::string_view noun);
 
 // Refuses values that are not UTF-8, which a message's strings cannot carry.
 extern const CLI::Validator kUtf8;

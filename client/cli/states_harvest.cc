@@ -165,9 +165,10 @@ absl::Status Harvest(Session& session, const Arguments& arguments) {
     *line.mutable_summary() = *summary;
     output.Json(line);
   }
-  output.Note(absl::StrFormat("%d states of %d documents, %s tokens in %.2f s", summary->states(),
-                              summary->documents(), ShowCount(summary->tokens()),
-                              summary->seconds()));
+  output.Note(absl::StrFormat("%s of %s, %s tokens in %.2f s",
+                              ShowNumber(summary->states(), "state"),
+                              ShowNumber(summary->documents(), "document"),
+                              ShowCount(summary->tokens()), summary->seconds()));
   if (summary->errors() > 0) {
     return absl::AbortedError(absl::StrFormat("%d of %d documents could not be read",
                                               summary->errors(), summary->documents()));

@@ -525,5 +525,35 @@ TEST_F(CliTest, CtrlCAtThePromptEndsAChat) {
   EXPECT_EQ(process.Wait().exit_code, 130);
 }
 
+// ---- on a terminal
+
+TEST_F(CliTest, AModelCannotSteerTheTerminal) {
+  const Process::Result result =
+      RunOnTerminal({"--server", server_.address(), "decode", "x", "--branches", "2"});
+  EXPECT_EQ(result.exit_code, 0) << result.out;
+  EXPECT_THAT(result.out, HasSubstr("b0 one two three\uFFFD[2J\r\n"));
+  EXPECT_THAT(result.out, Not(HasSubstr("\033[2J")));
+  EXPECT_THAT(result.out, HasSubstr("\033[1m--- branch 1 ---\033[0m"));
+}
+
+TEST_F(CliTest, AHarvestShowsItsProgressAndClearsItAway) {
+  const std::string file = WriteFile("a", "hello");
+  const Process::Result result =
+      RunOnTerminal({"--server", server_.address(), "states", "harvest", file});
+  EXPECT_THAT(result.out, HasSubstr("\r\033[K[########################] 1/1 documents, 5 tokens"));
+  EXPECT_THAT(result.out, HasSubstr("\r\033[K1 state of 1 document,"));
+  EXPECT_THAT(RunOnTerminal({"--server", server_.address(), "-q", "states", "harvest", file}).out,
+              Not(HasSubstr("[##")));
+}
+
+TEST_F(CliTest, AFailedTurnDoesNotEndATalkAtATerminal) {
+  const Process::Result result = RunOnTerminal({"--server", server_.address(), "chat"},
+                                               "/undo\nhello\n/branch 2\n7\n1\n/quit\n");
+  EXPECT_EQ(result.exit_code, 0) << result.out;
+  EXPECT_THAT(result.out, HasSubstr("there is nothing to undo"));
+  EXPECT_THAT(result.out, HasSubstr("expected a number from 0 to 1"));
+  EXPECT_EQ(server_.decodes().size(), 2u);
+}
+
 }  // namespace
 }  // namespace dreamstate::client

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <chrono>
 #include <cstdlib>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
@@ -27,6 +29,39 @@ void Drain(int* fd, std::string* text) {
   }
 }
 
+// Command line and environment of a run, made before fork().
+class Launch {
+ public:
+  Launch(const std::vector<std::string>& arguments,
+         const std::map<std::string, std::string>& environment)
+      : words_(arguments) {
+    words_.insert(words_.begin(), DREAMSTATE_CLI);
+    // Settings of whoever runs the tests must not reach the program.
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+      if (!absl::StartsWith(*entry, "DREAMSTATE_")) settings_.emplace_back(*entry);
+    }
+    for (const auto& [name, value] : environment)
+      settings_.push_back(absl::StrCat(name, "=", value));
+    for (std::string& word : words_) argv_.push_back(word.data());
+    for (std::string& setting : settings_) envp_.push_back(setting.data());
+    argv_.push_back(nullptr);
+    envp_.push_back(nullptr);
+  }
+
+  [[noreturn]] void Execute() const {
+    execve(argv_[0], argv_.data(), envp_.data());
+    _exit(127);
+  }
+
+ private:
+  std::vector<std::string> words_, settings_;
+  std::vector<char*> argv_, envp_;
+};
+
+int ExitCode(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 }  // namespace
 
 Process::Process(const std::vector<std::string>& arguments, const std::string& input,
@@ -38,20 +73,7 @@ Process::Process(const std::vector<std::string>& arguments, const std::string& i
     ADD_FAILURE() << "pipe";
     return;
   }
-  std::vector<std::string> words = {DREAMSTATE_CLI};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  std::vector<std::string> settings;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    if (std::string(*entry).rfind("DREAMSTATE_", 0) != 0) settings.emplace_back(*entry);
-  }
-  for (const auto& [name, value] : environment) settings.push_back(absl::StrCat(name, "=", value));
-  std::vector<char*> envp;
-  for (std::string& setting : settings) envp.push_back(setting.data());
-  envp.push_back(nullptr);
-
+  const Launch launch(arguments, environment);
   pid_ = fork();
   if (pid_ == 0) {
     dup2(in[0], STDIN_FILENO);
@@ -59,8 +81,7 @@ Process::Process(const std::vector<std::string>& arguments, const std::string& i
     dup2(err[1], STDERR_FILENO);
     signal(SIGINT, SIG_DFL);
     signal(SIGPIPE, SIG_DFL);
-    execve(argv[0], argv.data(), envp.data());
-    _exit(127);
+    launch.Execute();
   }
   close(in[0]);
   close(out[1]);
@@ -114,13 +135,29 @@ Process::Result Process::Wait() {
   int status = 0;
   waitpid(pid_, &status, 0);
   pid_ = -1;
-  result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result.exit_code = ExitCode(status);
   return result;
 }
 
 Process::Result RunCli(const std::vector<std::string>& arguments, const std::string& input,
                        const std::map<std::string, std::string>& environment) {
   return Process(arguments, input, environment).Wait();
+}
+
+Process::Result RunOnTerminal(const std::vector<std::string>& arguments, const std::string& typed) {
+  const Launch launch(arguments, {});
+  int terminal = -1;
+  const winsize size = {24, 200, 0, 0};
+  const pid_t pid = forkpty(&terminal, nullptr, nullptr, &size);
+  if (pid == 0) launch.Execute();
+  Process::Result result;
+  EXPECT_EQ(write(terminal, typed.data(), typed.size()), static_cast<ssize_t>(typed.size()));
+  // Reading fails with EIO once the program has ended.
+  while (terminal >= 0) Drain(&terminal, &result.out);
+  int status = 0;
+  waitpid(pid, &status, 0);
+  result.exit_code = ExitCode(status);
+  return result;
 }
 
 }  // namespace dreamstate::client

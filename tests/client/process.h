@@ -41,4 +41,8 @@ class Process {
 Process::Result RunCli(const std::vector<std::string>& arguments, const std::string& input = "",
                        const std::map<std::string, std::string>& environment = {});
 
+// Runs it on a terminal of its own, where `typed` is typed at once; what it shows there is `out`.
+Process::Result RunOnTerminal(const std::vector<std::string>& arguments,
+                              const std::string& typed = "");
+
 }  // namespace dreamstate::client
