@@ -89,8 +89,9 @@ absl::StatusOr<Description> PooledStateStore::Put(const std::string& tenant, Rec
   if (description.ok() && pooled != nullptr) {
     pooled->id = description->record.id;
     pooled->created = description->record.created;
+    const Key key(tenant, pooled->id);
     MutexLock lock(impl_->mutex);
-    impl_->Add({tenant, pooled->id}, std::move(pooled));
+    impl_->Add(key, std::move(pooled));
   }
   return description;
 }
