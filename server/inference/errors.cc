@@ -1,5 +1,6 @@
 #include "server/inference/errors.h"
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <string_view>
@@ -24,14 +25,15 @@ constexpr absl::Duration kDefaultRetry = absl::Seconds(1);
 
 std::atomic<bool> debug_details{false};
 
-// Valid UTF-8 of at most `max_bytes`.
+// Valid UTF-8 of at most `max_bytes` and a mark where it was cut.
 std::string Printable(std::string_view text, size_t max_bytes) {
-  const bool cut = text.size() > max_bytes;
   text::Utf8Stream utf8;
   std::string result = utf8.Push(text.substr(0, max_bytes));
-  // What a cut leaves unfinished is dropped, what was never valid is marked.
-  if (!cut) return result + utf8.Finish();
-  return result + "…";
+  if (text.size() <= max_bytes) result += utf8.Finish();
+  if (text.size() <= max_bytes && result.size() <= max_bytes) return result;
+  size_t end = std::min(result.size(), max_bytes);
+  while (end > 0 && end < result.size() && (result[end] & 0xc0) == 0x80) --end;
+  return result.substr(0, end) + "…";
 }
 
 void AddRetry(absl::Duration delay, google::rpc::Status* out) {

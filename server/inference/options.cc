@@ -17,6 +17,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/repository/manifest.h"
 #include "nlohmann/json.hpp"
 
 namespace dreamstate::server {
@@ -227,7 +228,7 @@ std::string DefaultText(const Option& option) {
 
 std::string TypeText(const Option& option) {
   if (!option.choices.empty()) return absl::StrJoin(option.choices, "|");
-  static constexpr const char* kTypes[] = {"TEXT", "NAME,...", "N", "X", "true|false"};
+  static constexpr const char* kTypes[] = {"TEXT", "NAME,...", "N", "X", "[true|false]"};
   return kTypes[option.member.index()];
 }
 
@@ -245,6 +246,28 @@ constexpr char kFooter[] =
     "Exit codes: 0 drained and ended; 1 could not run (address taken, no repository, store held by "
     "another process);\n"
     "            2 bad flag or config file; 3 ended by a second signal.\n";
+
+// What no single value can say.
+absl::Status CheckTogether(const Options& options) {
+  if (options.repository.empty()) {
+    return absl::InvalidArgumentError("--repository: a model repository's directory is required");
+  }
+  if (options.store.empty()) {
+    return absl::InvalidArgumentError("--store: a state store's directory is required");
+  }
+  if (options.step_max_tokens < options.max_sequences) {
+    return absl::InvalidArgumentError(
+        StrCat("--step-max-tokens: expected at least --max-sequences (", options.max_sequences,
+               "), since a step takes a token of every sequence; found ", options.step_max_tokens));
+  }
+  for (const std::string& model : options.models) {
+    if (const absl::Status valid = repository::ValidateModelName(model); !valid.ok()) {
+      return absl::InvalidArgumentError(
+          StrCat("--models: ", model.substr(0, 80), ": ", StdView(valid.message())));
+    }
+  }
+  return absl::OkStatus();
+}
 
 absl::Status FlagError(const CLI::App& app, const CLI::ParseError& error, int argc,
                        const char* const* argv, std::span<const std::string> known) {
@@ -315,11 +338,12 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
     known.push_back(FlagName(option.name));
     auto* flag = app.add_option(known.back(), given[option.name], option.help);
     flag->type_name(TypeText(option));
-    if (const std::string text = DefaultText(option); !text.empty()) flag->default_str(text);
+    flag->allow_extra_args(false);
     if (std::holds_alternative<bool Options::*>(option.member)) {
       flag->expected(0, 1);  // "--reflection" alone means true
     } else {
       flag->expected(1);
+      if (const std::string text = DefaultText(option); !text.empty()) flag->default_str(text);
     }
     flag->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
@@ -361,12 +385,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
     command.text = PrintConfig(command.options) + "\n";
     return command;
   }
-  if (command.options.repository.empty()) {
-    return absl::InvalidArgumentError("--repository: a model repository's directory is required");
-  }
-  if (command.options.store.empty()) {
-    return absl::InvalidArgumentError("--store: a state store's directory is required");
-  }
+  DS_RETURN_IF_ERROR(CheckTogether(command.options));
   return command;
 }
 
