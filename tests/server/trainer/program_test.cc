@@ -1,0 +1,88 @@
+// The program as a script sees it: output and exit codes.
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/support/temporary_directory.h"
+
+namespace dreamstate::trainer {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::ReadAll;
+using testing::TemporaryDirectory;
+
+struct Result {
+  int code;
+  std::string out;
+  std::string err;
+};
+
+Result RunTrainer(const std::string& arguments) {
+  TemporaryDirectory directory;
+  const std::string command = absl::StrCat("'" DREAMSTATE_TRAINER "' ", arguments, " >'",
+                                           directory / "out", "' 2>'", directory / "err", "'");
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, ReadAll(directory / "out"),
+          ReadAll(directory / "err")};
+}
+
+const char* const kTiny = "'" DREAMSTATE_TEST_DATA "/models/tiny-rwkv-7v0-834K-FP32.bin'";
+
+TEST(Program, ImportPrintsWhatItPublished) {
+  TemporaryDirectory directory;
+  const std::string arguments =
+      absl::StrCat("import ", kTiny, " --name tiny --repository '", directory / "models", "'");
+  const Result text = RunTrainer(arguments);
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("tiny version 1"));
+  EXPECT_THAT(text.out, HasSubstr("6915bd6ce8a0e6f2"));
+  EXPECT_EQ(text.err, "");
+  const Result machine = RunTrainer(arguments + " --json");
+  EXPECT_EQ(machine.code, 0) << machine.err;
+  const auto json = nlohmann::json::parse(machine.out);
+  EXPECT_EQ(json["version"], 2);
+  EXPECT_EQ(json["model"], "tiny");
+  EXPECT_EQ(json["config"]["layers"], 12);
+  EXPECT_GT(json["self_test"]["expected_nll"], 0);
+}
+
+TEST(Program, AFailureIsOneLineAndOne) {
+  TemporaryDirectory directory;
+  const std::string rest = absl::StrCat(" --name tiny --repository '", directory / "models", "'");
+  for (const std::string& file : {std::string("/nowhere"), directory.path(), std::string("''")}) {
+    const Result result = RunTrainer(absl::StrCat("import ", file, rest));
+    EXPECT_EQ(result.code, 1) << file;
+    EXPECT_EQ(result.out, "");
+    EXPECT_TRUE(absl::StartsWith(result.err, "dreamstate-trainer import: ")) << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+  }
+}
+
+TEST(Program, WrongUsageIsTwo) {
+  for (const char* arguments :
+       {"", "frobnicate", "import", "import x", "import x --name y",
+        "import x --name y --repository z --end-token many", "import x y --name n --repository z",
+        "import x --name y --repository z --unknown"}) {
+    const Result result = RunTrainer(arguments);
+    EXPECT_EQ(result.code, 2) << arguments;
+    EXPECT_NE(result.err, "") << arguments;
+  }
+}
+
+TEST(Program, HelpAndVersionAreNoErrors) {
+  EXPECT_EQ(RunTrainer("--help").code, 0);
+  EXPECT_THAT(RunTrainer("import --help").out, HasSubstr("Examples:"));
+  const Result version = RunTrainer("--version");
+  EXPECT_EQ(version.code, 0);
+  EXPECT_EQ(version.out, DREAMSTATE_VERSION "\n");
+}
+
+}  // namespace
+}  // namespace dreamstate::trainer
