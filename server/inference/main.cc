@@ -61,7 +61,7 @@ int Main(int argc, const char* const* argv) {
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
   if (!server.ok()) return Complain(kCannotRun, StdView(server.status().message()));
   spdlog::info("dreamstate-server {} on cpu/{} with {}", DREAMSTATE_VERSION,
-               kernels::IsaName(kernels::ActiveIsa()), PrintConfig(options));
+               kernels::IsaName(kernels::ActiveIsa()), PrintConfig(options, -1));
 
   spdlog::info("signal {}: draining for at most {} s", WaitForSignal(signals),
                options.drain_seconds);

@@ -312,12 +312,12 @@ absl::StatusOr<Options> ParseConfig(std::string_view source, std::string_view js
   return defaults;
 }
 
-std::string PrintConfig(const Options& options) {
+std::string PrintConfig(const Options& options, int indent) {
   Json document = Json::object();
   for (const Option& option : Table()) {
     std::visit([&](auto member) { document[option.name] = options.*member; }, option.member);
   }
-  return document.dump(2, ' ', false, Json::error_handler_t::replace);
+  return document.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
 absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) {

@@ -55,7 +55,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv);
 absl::StatusOr<Options> ParseConfig(std::string_view source, std::string_view json,
                                     Options defaults);
 
-// The effective options as JSON, indented; ParseConfig reads it back to the same options.
-std::string PrintConfig(const Options& options);
+// The effective options as JSON, one a line or (indent -1) all in one line; ParseConfig reads it
+// back to the same options.
+std::string PrintConfig(const Options& options, int indent = 2);
 
 }  // namespace dreamstate::server
