@@ -13,7 +13,7 @@ readonly LOCK=deploy/wheels.sha256 DOWNLOADS=build/downloads THIRD_PARTY=build/t
 
 # A tool counts as there when it can be called, wherever it came from.
 TOOLS=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache pkg-config:pkg-config python3:python3)
-readonly LIBRARIES=(
+LIBRARIES=(
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler grpc-proto
   libabsl-dev prometheus-cpp-dev librocksdb-dev nlohmann-json3-dev libssl-dev libcli11-dev libspdlog-dev libpng-dev
   libgtest-dev libgmock-dev libbenchmark-dev)
@@ -22,7 +22,7 @@ flavour=cpu
 for argument in "$@"; do
   case $argument in
     --cuda) flavour=cuda ;;
-    --fuzz) TOOLS+=(clang++:clang) ;;
+    --fuzz) TOOLS+=(clang++:clang) LIBRARIES+=(libclang-rt-dev) ;;
     --no-torch) flavour=none ;;
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) echo "dependencies.sh: unknown argument $argument (try --help)" >&2; exit 2 ;;
@@ -34,7 +34,7 @@ wheels=()    # file names of wheels still to fetch
 
 say() { printf 'dependencies: %s\n' "$*"; }
 fail() { printf 'dependencies: %s\n' "$*" >&2; exit 1; }
-no_network() { fail "no network: still needed: ${packages[*]:+packages ${packages[*]}}${wheels[*]:+ wheels ${wheels[*]}}"; }
+no_network() { fail "no network: still needed:${packages[*]:+ packages ${packages[*]}}${wheels[*]:+ wheels ${wheels[*]}}"; }
 
 has_pip() { "$1" -m pip --version >/dev/null 2>&1; }
 wheel_names() { awk '!/^#/ { print $2 }' "$LOCK"; }
@@ -108,7 +108,11 @@ fetch_wheel() {
   rm -rf "$DOWNLOADS/partial"
   mkdir -p "$DOWNLOADS/partial"
   say "fetching $file"
-  "$python" -m pip download --quiet --disable-pip-version-check "${arguments[@]}" "${name//_/-}==$version" || return 1
+  if ! "$python" -m pip download --quiet --disable-pip-version-check "${arguments[@]}" "${name//_/-}==$version" \
+    >build/pip.log 2>&1; then
+    tail -n 2 build/pip.log >&2
+    return 1
+  fi
   [[ -f $DOWNLOADS/partial/$file ]] || fail "asked for $file, got $(ls "$DOWNLOADS/partial")"
   local found
   found=$(hash_of "$DOWNLOADS/partial/$file")
