@@ -21,10 +21,12 @@ constexpr int64_t kPieceProducts = 64 * 1024;
 // Elements of x that one piece of the rounding should have.
 constexpr int64_t kPieceRounding = 64 * 1024;
 
+// Rows are divided into chunks of nearly equal height.
 int RowChunks(const GemmTask& task) { return (task.rows + kGemmMaxRows - 1) / kGemmMaxRows; }
 
-// A unit of work is one panel times one chunk of rows, chunks fastest, so that a piece of units
-// keeps its panel in cache.
+// A unit of work is one chunk of rows times one panel, panels fastest: the chunk stays in the
+// second-level cache while the weights stream past it, and a piece of units reads its weights as
+// one run.
 int64_t Units(const GemmTask& task) {
   return static_cast<int64_t>(task.w->panels()) * RowChunks(task);
 }
@@ -83,10 +85,10 @@ void RunUnits(const GemmKernels& kernels, const GemmTask& task, const std::byte*
                                  : task.x_stride * static_cast<int64_t>(sizeof(float));
   const std::byte* x = bf16 ? rounded : reinterpret_cast<const std::byte*>(task.x);
   while (begin < end) {
-    const int64_t panel = begin / chunks;
-    const int64_t chunk = begin % chunks;
-    const int64_t panels = chunks == 1 ? end - begin : 1;
-    const int64_t row = chunk * kGemmMaxRows;
+    const int64_t chunk = begin / w.panels();
+    const int64_t panel = begin % w.panels();
+    const int64_t panels = std::min<int64_t>(end - begin, w.panels() - panel);
+    const int64_t row = task.rows * chunk / chunks;
     const GemmBlock block = {
         .w = w.data() + panel * panel_bytes,
         .panel_bytes = static_cast<size_t>(panel_bytes),
@@ -96,7 +98,7 @@ void RunUnits(const GemmKernels& kernels, const GemmTask& task, const std::byte*
         .inputs = inputs,
         .x = x + row * row_bytes,
         .row_bytes = row_bytes,
-        .rows = static_cast<int>(std::min<int64_t>(task.rows - row, kGemmMaxRows)),
+        .rows = static_cast<int>(task.rows * (chunk + 1) / chunks - row),
         .y = task.y + row * task.y_stride + panel * PackedMatrix::kPanel,
         .y_stride = task.y_stride,
         .epilogue = task.epilogue,

@@ -1,31 +1,48 @@
-// Tiles of sums for 16 registers of 8 floats: up to 12 of them are sums. Up to three rows take a
-// whole panel (four vectors), more rows half of one.
+// Tiles of sums for 16 registers of 8 floats: up to 12 of them are sums. Few rows take a whole
+// panel (four vectors), more rows half of one.
 #include "kernels/gemm/gemm_vector.h"
 #include "kernels/runtime/vector_avx2.h"
 
 namespace dreamstate::kernels {
 namespace {
 
-template <class Product>
-struct Avx2Tiles : Product {
+template <class P, int kRows, int kVectors, int kPanels>
+constexpr GemmTileCall<P> Tile() {
+  return {GemmTile<P, kRows, kVectors, kPanels>, kVectors, kPanels, kVectors == 2 ? kGemmAhead : 0};
+}
+
+struct Float32Tiles : Float32Product<VectorAvx2> {
+  using P = Float32Tiles;
   static constexpr int kMaxRows = 6;
   static constexpr int kMostRowsOfSeveralPanels = 1;
-  template <int kRows, int kVectors, int kPanels>
-  static constexpr GemmTileCall<Avx2Tiles> kTile = {GemmTile<Product, kRows, kVectors, kPanels>,
-                                                    kVectors, kPanels};
-  static constexpr GemmTileCall<Avx2Tiles> kTiles[kMaxRows] = {kTile<1, 4, 2>, kTile<2, 4, 1>,
-                                                               kTile<3, 4, 1>, kTile<4, 2, 1>,
-                                                               kTile<5, 2, 1>, kTile<6, 2, 1>};
-  static constexpr GemmTileCall<Avx2Tiles> kSinglePanelTiles[kMaxRows] = {
-      kTile<1, 4, 1>, kTile<2, 4, 1>, kTile<3, 4, 1>,
-      kTile<4, 2, 1>, kTile<5, 2, 1>, kTile<6, 2, 1>};
+  static const GemmTileCall<P> kTiles[kMaxRows];
+  static const GemmTileCall<P> kSinglePanelTiles[kMaxRows];
 };
+constinit const GemmTileCall<Float32Tiles> Float32Tiles::kTiles[] = {
+    Tile<P, 1, 4, 2>(), Tile<P, 2, 4, 1>(), Tile<P, 3, 4, 1>(),
+    Tile<P, 4, 2, 1>(), Tile<P, 5, 2, 1>(), Tile<P, 6, 2, 1>()};
+constinit const GemmTileCall<Float32Tiles> Float32Tiles::kSinglePanelTiles[] = {
+    Tile<P, 1, 4, 1>(), Tile<P, 2, 4, 1>(), Tile<P, 3, 4, 1>(),
+    Tile<P, 4, 2, 1>(), Tile<P, 5, 2, 1>(), Tile<P, 6, 2, 1>()};
+
+// Widening takes registers, too.
+struct Bfloat16Tiles : WidenedBf16Product<VectorAvx2> {
+  using P = Bfloat16Tiles;
+  static constexpr int kMaxRows = 4;
+  static constexpr int kMostRowsOfSeveralPanels = 1;
+  static const GemmTileCall<P> kTiles[kMaxRows];
+  static const GemmTileCall<P> kSinglePanelTiles[kMaxRows];
+};
+constinit const GemmTileCall<Bfloat16Tiles> Bfloat16Tiles::kTiles[] = {
+    Tile<P, 1, 4, 2>(), Tile<P, 2, 4, 1>(), Tile<P, 3, 2, 1>(), Tile<P, 4, 2, 1>()};
+constinit const GemmTileCall<Bfloat16Tiles> Bfloat16Tiles::kSinglePanelTiles[] = {
+    Tile<P, 1, 4, 1>(), Tile<P, 2, 4, 1>(), Tile<P, 3, 2, 1>(), Tile<P, 4, 2, 1>()};
 
 }  // namespace
 
-const GemmKernels kGemmAvx2 = {
-    .float32 = GemmBlockVector<Avx2Tiles<Float32Product<VectorAvx2>>>,
-    .bfloat16 = GemmBlockVector<Avx2Tiles<WidenedBf16Product<VectorAvx2>>>,
+constinit const GemmKernels kGemmAvx2 = {
+    .float32 = GemmBlockVector<Float32Tiles>,
+    .bfloat16 = GemmBlockVector<Bfloat16Tiles>,
     .round_row = RoundRowWidened<VectorAvx2>,
     .rounded_bytes = 4,
 };

@@ -2,7 +2,7 @@
 
 namespace dreamstate::kernels {
 
-const GemmKernels kGemmAvx512 = {
+constinit const GemmKernels kGemmAvx512 = {
     .float32 = GemmBlockVector<Avx512Tiles<Float32Product<VectorAvx512>>>,
     .bfloat16 = GemmBlockVector<Avx512Tiles<WidenedBf16Product<VectorAvx512>>>,
     .round_row = RoundRowWidened<VectorAvx512>,

@@ -8,9 +8,14 @@ struct PairProduct {
   using Vector = VectorAvx512;
   static constexpr int kStepInputs = 2;
   static constexpr int kStepXBytes = 4;
+  static constexpr int kParts = 1;
   using Factor = __m512i;
   using Weight = __m512i;
-  static Weight LoadWeight(const std::byte* p) { return _mm512_loadu_si512(p); }
+  template <int kPart>
+  static Weight LoadWeight(const std::byte* p) {
+    return _mm512_loadu_si512(p);
+  }
+  template <int kPart>
   static Factor LoadX(const std::byte* p) {
     return _mm512_set1_epi32(*reinterpret_cast<const Word*>(p));
   }
@@ -35,7 +40,7 @@ void RoundRow(const float* x, int inputs, std::byte* rounded) {
 
 }  // namespace
 
-const GemmKernels kGemmAvx512Bf16 = {
+constinit const GemmKernels kGemmAvx512Bf16 = {
     .float32 = GemmBlockVector<Avx512Tiles<Float32Product<VectorAvx512>>>,
     .bfloat16 = GemmBlockVector<Avx512Tiles<PairProduct>>,
     .round_row = RoundRow,

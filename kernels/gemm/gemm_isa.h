@@ -24,10 +24,11 @@ struct GemmBlock {
   Epilogue epilogue;
 };
 
-// Rows are at most this many a call when there are several, so that a tile of sums fits on the
-// stack.
+// Rows of a block at most: a tile of sums fits on the stack, and the rows in a second-level cache
+// for most widths.
 inline constexpr int kGemmMaxRows = 96;
 
+// The tables are constant-initialised: no code of a wide instruction set runs before it is chosen.
 struct GemmKernels {
   void (*float32)(const GemmBlock& block);
   void (*bfloat16)(const GemmBlock& block);

@@ -65,7 +65,7 @@ void RoundRow(const float* x, int inputs, std::byte* rounded) {
 
 }  // namespace
 
-const GemmKernels kGemmReference = {
+constinit const GemmKernels kGemmReference = {
     .float32 = Multiply<float, 1, Same>,
     .bfloat16 = Multiply<Bf16, 2, Bf16ToFloat>,
     .round_row = RoundRow,

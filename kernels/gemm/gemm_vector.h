@@ -16,21 +16,51 @@ inline constexpr int kGemmPanel = 32;
 inline constexpr int kGemmStepBytes = kGemmPanel * 4;
 // Steps after which the next rows take their turn: 16 KiB of weights, half of a first-level cache.
 inline constexpr int kGemmBlockSteps = 128;
+// How far ahead a tile that reads one panel once asks for its weights. Tiles of several panels have
+// as many streams, which the processor follows by itself.
+inline constexpr int64_t kGemmAhead = 8192;
 
 // What P has:
-//   Vector                  the vector type
-//   kStepInputs             inputs a step
-//   kStepXBytes             bytes of a row of x a step
-//   Factor, LoadX(p)        a row's inputs of one step in every lane
-//   Weight, LoadWeight(p)   the weights of one step of kLanes outputs
-//   Multiply(w, x, sum)     sum after the step
+//   Vector                     the vector type
+//   kStepInputs                inputs a step
+//   kStepXBytes                bytes of a row of x a step
+//   kParts                     instructions a step and vector of sums, taken one after the other
+//   Factor, LoadX<part>(p)     a row's inputs of one part of a step in every lane
+//   Weight, LoadWeight<part>(p)  the weights of one part of a step of kLanes outputs
+//   Multiply(w, x, sum)        sum after the part
+
+// One part of a step, for all sums of a tile.
+template <class P, int kPart, int kRows, int kVectors, int kPanels>
+inline void GemmPart(const std::byte* w, size_t panel_bytes, const std::byte* x, int64_t row_bytes,
+                     typename P::Vector::Type (&sums)[kRows][kPanels][kVectors]) {
+  typename P::Weight weights[kPanels][kVectors];
+#pragma GCC unroll 4
+  for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectors; ++i) {
+      weights[p][i] =
+          P::template LoadWeight<kPart>(w + p * panel_bytes + i * P::Vector::kLanes * 4);
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m) {
+    const typename P::Factor factor = P::template LoadX<kPart>(x + m * row_bytes);
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kVectors; ++i)
+        sums[m][p][i] = P::Multiply(weights[p][i], factor, sums[m][p][i]);
+    }
+  }
+}
 
 // Sums of kRows rows by kPanels panels by kVectors vectors of each panel, over `steps` steps.
 // sums: [kRows][sums_stride], each panel's kGemmPanel after the one before; continued from what
-// they hold unless `fresh`.
+// they hold unless `fresh`. Asks for the weights `ahead` bytes on while it multiplies (0 asks for
+// what it reads anyway).
 template <class P, int kRows, int kVectors, int kPanels>
 inline void GemmTile(const std::byte* w, size_t panel_bytes, const std::byte* x, int64_t row_bytes,
-                     int steps, bool fresh, float* sums, int sums_stride) {
+                     int steps, bool fresh, float* sums, int sums_stride, int64_t ahead) {
   using V = typename P::Vector;
   typename V::Type acc[kRows][kPanels][kVectors];
 #pragma GCC unroll 16
@@ -45,24 +75,15 @@ inline void GemmTile(const std::byte* w, size_t panel_bytes, const std::byte* x,
     }
   }
   for (int s = 0; s < steps; ++s) {
-    typename P::Weight weights[kPanels][kVectors];
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-#pragma GCC unroll 4
-      for (int i = 0; i < kVectors; ++i) {
-        weights[p][i] = P::LoadWeight(w + p * panel_bytes + i * V::kLanes * 4);
+#pragma GCC unroll 2
+      for (int i = 0; i < kVectors * V::kLanes * 4; i += kAlignment) {
+        __builtin_prefetch(w + p * panel_bytes + i + ahead, 0, 2);
       }
     }
-#pragma GCC unroll 16
-    for (int m = 0; m < kRows; ++m) {
-      const typename P::Factor factor = P::LoadX(x + m * row_bytes);
-#pragma GCC unroll 4
-      for (int p = 0; p < kPanels; ++p) {
-#pragma GCC unroll 4
-        for (int i = 0; i < kVectors; ++i)
-          acc[m][p][i] = P::Multiply(weights[p][i], factor, acc[m][p][i]);
-      }
-    }
+    GemmPart<P, 0>(w, panel_bytes, x, row_bytes, acc);
+    if constexpr (P::kParts == 2) GemmPart<P, 1>(w, panel_bytes, x, row_bytes, acc);
     w += kGemmStepBytes;
     x += P::kStepXBytes;
   }
@@ -115,20 +136,23 @@ inline void FinishRows(const GemmBlock& block, int first_row, int rows, int outp
 template <class P>
 struct GemmTileCall {
   using Function = void (*)(const std::byte* w, size_t panel_bytes, const std::byte* x,
-                            int64_t row_bytes, int steps, bool fresh, float* sums, int sums_stride);
+                            int64_t row_bytes, int steps, bool fresh, float* sums, int sums_stride,
+                            int64_t ahead);
   Function function;
   int vectors;  // of each panel; the others take further calls
   int panels;
+  int64_t ahead;  // when the tile streams weights that are read only once
 };
 
 // Tiles by rows: `kTiles[rows - 1]` of P, for 1..P::kMaxRows rows.
 template <class P>
 inline void RunTile(const GemmTileCall<P>& tile, const GemmBlock& block, const std::byte* w,
-                    const std::byte* x, int steps, bool fresh, float* sums, int sums_stride) {
+                    const std::byte* x, int steps, bool fresh, float* sums, int sums_stride,
+                    int64_t ahead) {
   constexpr int kLanes = P::Vector::kLanes;
   for (int i = 0; i < kGemmPanel / kLanes; i += tile.vectors) {
     tile.function(w + i * kLanes * 4, block.panel_bytes, x, block.row_bytes, steps, fresh,
-                  sums + i * kLanes, sums_stride);
+                  sums + i * kLanes, sums_stride, ahead);
   }
 }
 
@@ -149,8 +173,8 @@ inline void GemmBlockVector(const GemmBlock& block) {
       const GemmTileCall<P>& chosen = block.panels - p >= tile.panels ? tile : single;
       const int stride = chosen.panels * kGemmPanel;
       const int left = block.outputs - p * kGemmPanel;
-      RunTile<P>(chosen, block, block.w + p * block.panel_bytes, block.x, steps, true, sums,
-                 stride);
+      RunTile<P>(chosen, block, block.w + p * block.panel_bytes, block.x, steps, true, sums, stride,
+                 chosen.ahead);
       FinishRows<V>(block, 0, block.rows, left < stride ? left : stride, sums, stride,
                     block.y + p * kGemmPanel);
       p += chosen.panels;
@@ -172,7 +196,8 @@ inline void GemmBlockVector(const GemmBlock& block) {
         const int rows = block.rows * (i + 1) / tiles - row;
         RunTile<P>(P::kSinglePanelTiles[rows - 1], block, w,
                    block.x + row * block.row_bytes + static_cast<int64_t>(s) * P::kStepXBytes,
-                   count, s == 0, sums + row * kGemmPanel, kGemmPanel);
+                   count, s == 0, sums + row * kGemmPanel, kGemmPanel,
+                   i + 1 == tiles ? static_cast<int64_t>(count) * kGemmStepBytes : 0);
       }
     }
     FinishRows<V>(block, 0, block.rows, left < kGemmPanel ? left : kGemmPanel, sums, kGemmPanel,
@@ -186,38 +211,42 @@ struct Float32Product {
   using Vector = V;
   static constexpr int kStepInputs = 1;
   static constexpr int kStepXBytes = 4;
+  static constexpr int kParts = 1;
   using Factor = typename V::Type;
   using Weight = typename V::Type;
+  template <int kPart>
   static Weight LoadWeight(const std::byte* p) {
     return V::Load(reinterpret_cast<const float*>(p));
   }
-  static Factor LoadX(const std::byte* p) { return V::Set(*reinterpret_cast<const float*>(p)); }
+  template <int kPart>
+  static Factor LoadX(const std::byte* p) {
+    return V::Set(*reinterpret_cast<const float*>(p));
+  }
   static typename V::Type Multiply(Weight w, Factor x, typename V::Type sum) {
     return V::Fma(w, x, sum);
   }
 };
 
-// Two bf16 inputs a step, widened: for processors without an instruction that multiplies them.
+// Two bf16 inputs a step, widened and multiplied one after the other: for processors without an
+// instruction for the pair.
 template <class V>
 struct WidenedBf16Product {
   using Vector = V;
   static constexpr int kStepInputs = 2;
   static constexpr int kStepXBytes = 8;
-  struct Pair {
-    typename V::Type first;
-    typename V::Type second;
-  };
-  using Factor = Pair;
-  using Weight = Pair;
+  static constexpr int kParts = 2;
+  using Factor = typename V::Type;
+  using Weight = typename V::Type;
+  template <int kPart>
   static Weight LoadWeight(const std::byte* p) {
-    return {V::LoadFirstOfPairs(p), V::LoadSecondOfPairs(p)};
+    return kPart == 0 ? V::LoadFirstOfPairs(p) : V::LoadSecondOfPairs(p);
   }
+  template <int kPart>
   static Factor LoadX(const std::byte* p) {
-    const auto* x = reinterpret_cast<const float*>(p);
-    return {V::Set(x[0]), V::Set(x[1])};
+    return V::Set(reinterpret_cast<const float*>(p)[kPart]);
   }
-  static typename V::Type Multiply(const Weight& w, const Factor& x, typename V::Type sum) {
-    return V::Fma(w.second, x.second, V::Fma(w.first, x.first, sum));
+  static typename V::Type Multiply(Weight w, Factor x, typename V::Type sum) {
+    return V::Fma(w, x, sum);
   }
 };
 

@@ -3,6 +3,7 @@
 
 namespace dreamstate::kernels {
 
-const NormKernels kNormAvx2 = {LayerNormVector<VectorAvx2>, GroupNormBonusGateVector<VectorAvx2>};
+constinit const NormKernels kNormAvx2 = {LayerNormVector<VectorAvx2>,
+                                         GroupNormBonusGateVector<VectorAvx2>};
 
 }  // namespace dreamstate::kernels

@@ -3,7 +3,7 @@
 
 namespace dreamstate::kernels {
 
-const NormKernels kNormAvx512 = {LayerNormVector<VectorAvx512>,
-                                 GroupNormBonusGateVector<VectorAvx512>};
+constinit const NormKernels kNormAvx512 = {LayerNormVector<VectorAvx512>,
+                                           GroupNormBonusGateVector<VectorAvx512>};
 
 }  // namespace dreamstate::kernels

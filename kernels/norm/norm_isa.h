@@ -16,7 +16,8 @@ struct LayerNormInputs {
   float* y;
 };
 
-// Rows [begin, end) of each.
+// Rows [begin, end) of each. The tables are constant-initialised: no code of a wide instruction set
+// runs before it is chosen.
 struct NormKernels {
   void (*layer_norm)(const LayerNormInputs& inputs, int64_t begin, int64_t end);
   void (*group_norm_bonus_gate)(const GroupNormBonusGate& inputs, float* out, int64_t begin,

@@ -20,6 +20,6 @@ void GroupNormRows(const GroupNormBonusGate& in, float* out, int64_t begin, int6
 
 }  // namespace
 
-const NormKernels kNormReference = {LayerNormRows, GroupNormRows};
+constinit const NormKernels kNormReference = {LayerNormRows, GroupNormRows};
 
 }  // namespace dreamstate::kernels

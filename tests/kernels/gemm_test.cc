@@ -124,10 +124,10 @@ TEST_P(GemmTest, OddShapesAndMisalignedPointersAgreeWithTheReference) {
   ThreadPool pool(2);
   uint32_t seed = 1;
   for (const WeightFormat format : kFormats) {
-    for (const int rows : {0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 37, 97, 200}) {
+    for (const int rows : {0, 1, 2, 3, 5, 7, 12, 13, 37, 97}) {
       for (const auto& [inputs, outputs] :
            {std::pair(1, 1), std::pair(2, 33), std::pair(7, 31), std::pair(65, 96),
-            std::pair(130, 129), std::pair(257, 200), std::pair(300, 5)}) {
+            std::pair(130, 129), std::pair(257, 40), std::pair(300, 5)}) {
         Product product(rows, inputs, outputs, format, seed += 3);
         Multiply(product, Epilogue::kNone, pool);
         product.ExpectClose(Epilogue::kNone);

@@ -87,7 +87,7 @@ inline Misaligned RandomUniform(size_t size, uint32_t seed, float low, float hig
 }
 
 inline bool SameBits(const float* a, const float* b, size_t count) {
-  return std::memcmp(a, b, count * sizeof(float)) == 0;
+  return count == 0 || std::memcmp(a, b, count * sizeof(float)) == 0;
 }
 
 // The largest |found - expected| / (scale + |expected|); infinite when one is NaN and the other is

@@ -1,0 +1,84 @@
+#include "tests/benchmarks/kernels/machine_limits.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+
+#include "kernels/runtime/aligned.h"
+#include "tests/benchmarks/kernels/machine_limits_isa.h"
+
+namespace dreamstate::kernels {
+namespace {
+
+constexpr double kSecondsPerLimit = 0.25;
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Keeps results alive that nobody reads.
+std::atomic<float> sink;
+
+// The least seconds that `run` took, of as many as fit in the time of a limit.
+template <typename Run>
+double Fastest(const Run& run) {
+  run();
+  const double end = Now() + kSecondsPerLimit;
+  double fastest = 1e30;
+  do {
+    const double begin = Now();
+    run();
+    fastest = std::min(fastest, Now() - begin);
+  } while (Now() < end);
+  return fastest;
+}
+
+float ReadPlainly(const float* data, size_t count) {
+  float sums[16] = {};
+  for (size_t i = 0; i < count; i += 16) {
+    for (size_t k = 0; k < 16; ++k) sums[k] += data[i + k];
+  }
+  return sums[0];
+}
+
+double MeasurePeak(float (*function)(int64_t), int operations_per_instruction, ThreadPool& pool) {
+  // A few hundred microseconds a piece, one piece a thread.
+  constexpr int64_t kSteps = 200'000;
+  const int threads = pool.threads();
+  const double seconds = Fastest([&] {
+    pool.ParallelFor(threads, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) sink.store(function(kSteps), std::memory_order_relaxed);
+    });
+  });
+  return static_cast<double>(threads) * kSteps * kChains * operations_per_instruction / seconds;
+}
+
+}  // namespace
+
+double MeasureReadBandwidth(size_t bytes, ThreadPool& pool) {
+  constexpr size_t kLine = 128;  // floats that a read loop takes at a time
+  const size_t lines = std::max<size_t>(1, bytes / sizeof(float) / kLine);
+  const auto memory = MakeAligned<float>(lines * kLine);
+  const auto read = BestIsa() >= Isa::kAvx512 ? ReadAvx512
+                    : BestIsa() >= Isa::kAvx2 ? ReadAvx2
+                                              : ReadPlainly;
+  const double seconds = Fastest([&] {
+    pool.ParallelFor(static_cast<int64_t>(lines), 64, [&](int64_t begin, int64_t end, int) {
+      sink.store(read(memory.get() + begin * kLine, (end - begin) * kLine),
+                 std::memory_order_relaxed);
+    });
+  });
+  return static_cast<double>(lines * kLine * sizeof(float)) / seconds;
+}
+
+double MeasureFloat32Peak(Isa isa, ThreadPool& pool) {
+  if (isa == Isa::kReference || isa > BestIsa()) return 0.0;
+  return isa == Isa::kAvx2 ? MeasurePeak(MultiplyAddAvx2, 2 * 8, pool)
+                           : MeasurePeak(MultiplyAddAvx512, 2 * 16, pool);
+}
+
+double MeasureBfloat16Peak(ThreadPool& pool) {
+  return BestIsa() < Isa::kAvx512Bf16 ? 0.0 : MeasurePeak(MultiplyAddBf16, 2 * 32, pool);
+}
+
+}  // namespace dreamstate::kernels

@@ -1,0 +1,25 @@
+// What this machine can do at most, measured with a given pool in the same run as what is compared
+// with it: other work on the machine, and caches that hold more or less of the weights, then weigh
+// on both. Each call takes a fraction of a second.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/runtime/cpu.h"
+#include "kernels/runtime/thread_pool.h"
+
+namespace dreamstate::kernels {
+
+// Bytes a second of reading `bytes` of memory again and again, all threads together, each its own
+// part.
+double MeasureReadBandwidth(size_t bytes, ThreadPool& pool);
+
+// Floating-point operations a second (a multiply-add counts two) of independent fused multiply-adds
+// in registers, all threads together, with the vectors of `isa`; 0 for kReference and for what the
+// processor lacks.
+double MeasureFloat32Peak(Isa isa, ThreadPool& pool);
+
+// The same of vdpbf16ps; 0 where the processor lacks it.
+double MeasureBfloat16Peak(ThreadPool& pool);
+
+}  // namespace dreamstate::kernels
