@@ -17,6 +17,7 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
+  // As many as were asked for, or fewer where the system gave no more.
   int threads() const;
 
   // Calls body(begin, end, thread) over [0, count) in pieces of at least `grain` (>= 1), each index

@@ -1,10 +1,13 @@
 #include "kernels/runtime/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -57,22 +60,45 @@ TEST(ThreadPool, WhatABodyWritesIsSeenAfterTheRegion) {
   }
 }
 
-TEST(ThreadPool, SleepingWorkersWakeForTheNextRegion) {
-  ThreadPool pool(2);
-  for (int round = 0; round < 20; ++round) {
-    // Both threads are needed, and between rounds the worker has had time to fall asleep at least
-    // once.
-    std::atomic<int> inside = 0;
-    pool.ParallelFor(2, 1, [&](int64_t, int64_t, int) {
-      ++inside;
-      while (inside < 2) std::this_thread::yield();
-    });
-    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
-    while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
+// Returns once every other thread of this process sleeps, as the kernel sees it.
+void AwaitSleepOfOtherThreads() {
+  const auto own = std::to_string(gettid());
+  for (bool all_sleep = false; !all_sleep; std::this_thread::yield()) {
+    all_sleep = true;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
+      if (entry.path().filename() == own) continue;
+      std::string stat;
+      std::getline(std::ifstream(entry.path() / "stat"), stat);
+      // "number (name) state ...", and a name may hold anything.
+      const size_t name_end = stat.rfind(')');
+      if (name_end == std::string::npos || name_end + 2 >= stat.size()) continue;
+      if (stat[name_end + 2] != 'S') all_sleep = false;
+    }
   }
 }
 
-TEST(ThreadPool, EndsWhileWorkersSpinAndWhileTheySleep) {
+TEST(ThreadPool, IdleWorkersSleepAndWakeForTheNextRegion) {
+  ThreadPool pool(3);
+  for (int round = 0; round < 20; ++round) {
+    AwaitSleepOfOtherThreads();
+    // No piece ends before all three have begun.
+    std::atomic<int> inside = 0;
+    pool.ParallelFor(3, 1, [&](int64_t, int64_t, int) {
+      ++inside;
+      while (inside < 3) std::this_thread::yield();
+    });
+    EXPECT_EQ(inside, 3);
+  }
+}
+
+TEST(ThreadPool, EndsWhileWorkersSleep) {
+  for (int i = 0; i < 20; ++i) {
+    ThreadPool pool(3);
+    AwaitSleepOfOtherThreads();
+  }
+}
+
+TEST(ThreadPool, EndsWhileWorkersStartOrSpin) {
   for (int i = 0; i < 200; ++i) {
     ThreadPool pool(4);
     if (i % 2 == 0) pool.ParallelFor(100, 1, [](int64_t, int64_t, int) {});

@@ -1,0 +1,22 @@
+# Fails when an object file compiled for one instruction set defines code that the linker might use for the whole program
+# (a weak function: an inline function or template instance that other files have, too).
+#   cmake -DNM=<nm> -DOBJECTS=<a,b,...> -P isa_objects_test.cmake
+string(REPLACE "," ";" OBJECTS "${OBJECTS}")
+set(checked 0)
+foreach(object ${OBJECTS})
+  if(NOT object MATCHES "_avx[0-9a-z]*\\.cc\\.o(bj)?$")
+    continue()
+  endif()
+  execute_process(COMMAND ${NM} -C --defined-only ${object} OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)
+  if(failed)
+    message(FATAL_ERROR "${NM} cannot read ${object}")
+  endif()
+  string(REGEX MATCHALL "[^\n]* [Wu] [^\n]*" weak "${symbols}")
+  if(weak)
+    message(FATAL_ERROR "${object} defines code shared with the rest of the program:\n${weak}")
+  endif()
+  math(EXPR checked "${checked} + 1")
+endforeach()
+if(checked EQUAL 0)
+  message(FATAL_ERROR "no object file of an instruction set among: ${OBJECTS}")
+endif()
