@@ -1,7 +1,6 @@
 #include "server/inference/score_job.h"
 
 #include <cmath>
-#include <future>
 #include <utility>
 
 #include "core/base/status.h"
@@ -67,23 +66,6 @@ void ScoreJob::End(const absl::Status& status) {
     done_(absl::FailedPreconditionError(StrCat("the state overflowed: losses from ",
                                                task_.source.Description(), " are not finite")));
   }
-}
-
-absl::StatusOr<double> ScoreTokens(std::shared_ptr<const ModelSession> session,
-                                   const std::vector<int32_t>& tokens, const Clock& clock) {
-  if (tokens.size() < 2) return absl::InvalidArgumentError("tokens: expected at least two");
-  ScoreTask task;
-  task.session = session;
-  task.context = {tokens.front()};
-  task.target.assign(tokens.begin() + 1, tokens.end());
-  auto answer = std::make_shared<std::promise<absl::StatusOr<ScoreResult>>>();
-  std::future<absl::StatusOr<ScoreResult>> result = answer->get_future();
-  DS_RETURN_IF_ERROR(session->scheduler->Submit(std::make_shared<ScoreJob>(
-      std::move(task), CallTimes{.arrival = clock.Now()},
-      [answer](absl::StatusOr<ScoreResult> score) { answer->set_value(std::move(score)); })));
-  const absl::StatusOr<ScoreResult> score = result.get();
-  if (!score.ok()) return score.status();
-  return score->total_nats;
 }
 
 }  // namespace dreamstate::server

@@ -48,10 +48,4 @@ class ScoreJob final : public Job {
   absl::Status failure_;
 };
 
-// Scores `tokens` from the empty state: tokens[0] is read, the others are its targets; returns
-// their total in nats. Blocks until the scheduler has done it: for a model's self-test, not for
-// handlers.
-absl::StatusOr<double> ScoreTokens(std::shared_ptr<const ModelSession> session,
-                                   const std::vector<int32_t>& tokens, const Clock& clock);
-
 }  // namespace dreamstate::server

@@ -25,7 +25,7 @@ SchedulerSnapshot Idle(int slots, int max_bulk_slots) {
   return snapshot;
 }
 
-void Run(SchedulerSnapshot* snapshot, uint64_t number, JobClass job_class, int slots) {
+void Hold(SchedulerSnapshot* snapshot, uint64_t number, JobClass job_class, int slots) {
   RunningJob job{number, job_class, {}};
   for (int i = 0; i < slots; ++i) {
     job.slots.push_back(snapshot->free_slots.back());
@@ -56,7 +56,7 @@ TEST(Admission, TableOfDecisions) {
   };
   for (const Case& c : cases) {
     SchedulerSnapshot snapshot = Idle(8, 2);
-    if (c.free < 8) Run(&snapshot, 1, kI, 8 - c.free);
+    if (c.free < 8) Hold(&snapshot, 1, kI, 8 - c.free);
     snapshot.waiting = c.waiting;
     ASSERT_TRUE(CheckInvariants(snapshot).ok()) << c.name;
     EXPECT_EQ(Admit(snapshot), c.admitted) << c.name;
@@ -67,7 +67,7 @@ TEST(Admission, TableOfDecisions) {
 
 TEST(Admission, BulkThatRunsCountsForItsShare) {
   SchedulerSnapshot snapshot = Idle(8, 2);
-  Run(&snapshot, 1, kB, 2);
+  Hold(&snapshot, 1, kB, 2);
   snapshot.waiting = {{2, kB, 1}, {3, kI, 1}};
   EXPECT_THAT(Admit(snapshot), ElementsAre(1));
 }
@@ -75,7 +75,7 @@ TEST(Admission, BulkThatRunsCountsForItsShare) {
 TEST(CheckInvariants, NamesWhatIsBroken) {
   const auto broken = [](auto change) {
     SchedulerSnapshot snapshot = Idle(4, 2);
-    Run(&snapshot, 1, kI, 2);
+    Hold(&snapshot, 1, kI, 2);
     snapshot.waiting = {{2, kI, 4}};
     change(snapshot);
     return std::string(CheckInvariants(snapshot).message());

@@ -278,6 +278,8 @@ struct Serving final : ModelDirectory {
     session->tokenizer->Encode(prompt, &task.prompt);
     task.max_tokens = max_tokens;
     task.sampling.seed = 11;
+    // The random model's own ends would come by chance.
+    task.sampling.logit_bias = {{kEnd, -100.0f}};
     return task;
   }
   CallTimes Times() const { return {.arrival = context.clock->Now()}; }
