@@ -20,8 +20,16 @@ constexpr char kRecordsFamily[] = "records";
 constexpr absl::Duration kRetryDelay = absl::Seconds(5);
 // A database that fails at once is not opened over and over.
 constexpr std::chrono::seconds kReopenInterval{1};
-// Beyond what the log holds, which opening again writes once more.
-constexpr int64_t kReopenRoom = 8 * int64_t{kMiB};
+// Kept free for deleting, for opening again and for RocksDB's small files.
+constexpr int64_t kReservedBytes = 8 * int64_t{kMiB};
+
+// RocksDB's own log of events is not kept: what fails is told by statuses, and writing that log to
+// a full disk ends the process where RocksDB is built with assertions, as Debian's is.
+class NoLog final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
 
 rocksdb::DBOptions MakeDatabaseOptions() {
   rocksdb::DBOptions options;
@@ -34,9 +42,7 @@ rocksdb::DBOptions MakeDatabaseOptions() {
   options.max_total_wal_size = 128 * kMiB;
   options.max_background_jobs = 2;
   options.max_open_files = 512;  // a process is often allowed 1024
-  options.keep_log_file_num = 4;
-  options.max_log_file_size = 4 * kMiB;
-  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  options.info_log = std::make_shared<NoLog>();
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
   return options;
@@ -120,7 +126,9 @@ absl::StatusOr<Database::Use> Database::OpenHandle() {
 
 bool Database::MayReopen() const {
   if (std::chrono::steady_clock::now() - last_opening_ < kReopenInterval) return false;
-  return current_ == nullptr || directory_->FreeBytes() >= kReopenRoom + LogBytes();
+  // Opening writes what the log holds to files.
+  if (current_ == nullptr) return true;
+  return directory_->CheckInPlace().ok() && directory_->FreeBytes() >= kReservedBytes + LogBytes();
 }
 
 absl::StatusOr<Database::Use> Database::Acquire(bool writing) {
@@ -148,6 +156,20 @@ absl::StatusOr<Database::Use> Database::Acquire(bool writing) {
   failure_ = opened.status();
   if (opened.ok()) current_ = *opened;
   return opened;
+}
+
+absl::Status Database::CheckRoom(Handle& handle, int64_t bytes) const {
+  DS_RETURN_IF_ERROR(directory_->CheckInPlace());
+  uint64_t unwritten = 0;
+  handle.db->GetIntProperty(handle.records, rocksdb::DB::Properties::kCurSizeAllMemTables,
+                            &unwritten);
+  const int64_t needed = 2 * bytes + static_cast<int64_t>(unwritten) + kReservedBytes;
+  const int64_t free = directory_->FreeBytes();
+  if (free >= needed) return absl::OkStatus();
+  return QuotaError("disk space",
+                    StrCat("state store ", path(), ": needs ", needed, " free bytes to store ",
+                           bytes, " more, found ", free),
+                    std::nullopt);
 }
 
 absl::Status Database::Write(Handle& handle, rocksdb::WriteBatch* batch, bool sync) {

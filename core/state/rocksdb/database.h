@@ -47,6 +47,11 @@ class Database {
   absl::StatusOr<Use> ForReading() { return Acquire(/*writing=*/false); }
   absl::StatusOr<Use> ForWriting() { return Acquire(/*writing=*/true); }
 
+  // RESOURCE_EXHAUSTED when `bytes` more, with what still has to move from the log to files, would
+  // fill the disk. Asked before records are added, so that RocksDB hardly ever meets a full disk
+  // and there is room left to delete.
+  absl::Status CheckRoom(Handle& handle, int64_t bytes) const;
+
   // Applies the batch whole or not at all; with `sync` an OK survives a crash of the machine,
   // without it a crash of the process.
   absl::Status Write(Handle& handle, rocksdb::WriteBatch* batch, bool sync);

@@ -167,19 +167,24 @@ absl::StatusOr<std::unique_ptr<StoreDirectory>> StoreDirectory::Claim(const std:
 absl::Status StoreDirectory::CheckInPlace() const {
   struct stat info;
   struct stat lock;
-  if (stat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_ &&
-      fstat(lock_fd_, &lock) == 0 && lock.st_nlink > 0 &&
-      stat((database_path() + "/CURRENT").c_str(), &info) == 0) {
-    return absl::OkStatus();
+  if (stat(path_.c_str(), &info) != 0 || info.st_dev != device_ || info.st_ino != inode_ ||
+      fstat(lock_fd_, &lock) != 0 || lock.st_nlink == 0 ||
+      stat((database_path() + "/CURRENT").c_str(), &info) != 0) {
+    return UnavailableError(StrCat("state store ", path_,
+                                   ": the directory or its files were removed while it was open"),
+                            kRetryDelay);
   }
-  return UnavailableError(
-      StrCat("state store ", path_, ": the directory or its files were removed while it was open"),
-      kRetryDelay);
+  struct statvfs system;
+  if (statvfs(path_.c_str(), &system) == 0 && (system.f_flag & ST_RDONLY) != 0) {
+    return UnavailableError(StrCat("state store ", path_, ": its file system is read-only"),
+                            kRetryDelay);
+  }
+  return absl::OkStatus();
 }
 
 int64_t StoreDirectory::FreeBytes() const {
   struct statvfs info;
-  if (statvfs(path_.c_str(), &info) != 0 || (info.f_flag & ST_RDONLY) != 0) return 0;
+  if (statvfs(path_.c_str(), &info) != 0) return 0;
   return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
 }
 

@@ -34,10 +34,10 @@ class StoreDirectory {
   std::string database_path() const { return path_ + "/db"; }
 
   // For an open database. UNAVAILABLE when the path no longer leads to the directory that was
-  // claimed or the database is gone: files that are still open would take writes that nobody can
-  // find again.
+  // claimed, the database is gone (files that are still open would take writes that nobody can find
+  // again), or the file system has become read-only.
   absl::Status CheckInPlace() const;
-  // Bytes that can still be written on its file system, as far as that says.
+  // Bytes that can still be written on its file system; 0 when that does not say.
   int64_t FreeBytes() const;
 
  private:

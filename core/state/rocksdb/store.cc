@@ -196,6 +196,7 @@ absl::StatusOr<Description> RocksDbStore::Put(const std::string& tenant, Record 
   rocksdb::WriteBatch batch;
   batch.Put(use->records, RecordKey(tenant, row.description.record.id), bytes);
   DS_RETURN_IF_ERROR(Replace(*use, &batch, tenant, nullptr, &row));
+  DS_RETURN_IF_ERROR(database_->CheckRoom(*use, row.stored_bytes));
   DS_RETURN_IF_ERROR(Reserve(row.stored_bytes));
   if (absl::Status status = database_->Write(*use, &batch, /*sync=*/true); !status.ok()) {
     bytes_ -= row.stored_bytes;
