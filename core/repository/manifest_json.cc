@@ -134,6 +134,11 @@ class Fields {
 };
 
 absl::StatusOr<json> ParseObject(std::string_view source, std::string_view text) {
+  // The parser would take a NUL for the end of the text and leave the rest unread.
+  if (text.find('\0') != std::string_view::npos) {
+    return absl::InvalidArgumentError(
+        StrCat("manifest: expected a JSON object, found a NUL in it (", source, ")"));
+  }
   bool too_deep = false;
   const auto watch = [&too_deep](int depth, json::parse_event_t, json&) {
     too_deep = too_deep || depth > kMaxDepth;

@@ -42,22 +42,24 @@ std::string_view InBlock(std::string_view name) {
 
 class Reader {
  public:
-  explicit Reader(std::shared_ptr<const MappedFile> file)
-      : file_(std::move(file)), rest_(file_->bytes()) {}
+  Reader(std::string source, std::span<const std::byte> bytes, std::shared_ptr<const void> memory)
+      : source_(std::move(source)), bytes_(bytes), rest_(bytes) {
+    memory_->file = std::move(memory);
+  }
 
   absl::StatusOr<TensorSet> Read();
 
  private:
   // What the tensors point into: the file, and what had to be turned.
   struct Memory {
-    std::shared_ptr<const MappedFile> file;
+    std::shared_ptr<const void> file;
     std::vector<std::vector<std::byte>> transposed;
   };
 
   absl::Status Refuse(std::string_view subject, std::string_view problem) const {
-    return absl::InvalidArgumentError(StrCat(subject, ": ", problem, " (", file_->path(), ")"));
+    return absl::InvalidArgumentError(StrCat(subject, ": ", problem, " (", source_, ")"));
   }
-  size_t Offset() const { return file_->bytes().size() - rest_.size(); }
+  size_t Offset() const { return bytes_.size() - rest_.size(); }
 
   absl::StatusOr<std::span<const std::byte>> Take(std::string_view subject, size_t bytes) {
     if (bytes > rest_.size()) {
@@ -93,7 +95,8 @@ class Reader {
   void AddTransposed(const Tensor& tensor);
   absl::Status CheckAgainstHeader(const TensorSet& set) const;
 
-  std::shared_ptr<const MappedFile> file_;
+  std::string source_;
+  std::span<const std::byte> bytes_;
   std::span<const std::byte> rest_;
   std::shared_ptr<Memory> memory_ = std::make_shared<Memory>();
   std::vector<Tensor> tensors_;
@@ -216,20 +219,24 @@ absl::Status Reader::CheckAgainstHeader(const TensorSet& set) const {
 }
 
 absl::StatusOr<TensorSet> Reader::Read() {
-  memory_->file = file_;
   DS_RETURN_IF_ERROR(ReadHeader());
   while (!rest_.empty()) DS_RETURN_IF_ERROR(ReadTensor());
   DS_ASSIGN_OR_RETURN(const TensorSet set,
-                      TensorSet::Make(file_->path(), std::move(tensors_), {}, memory_));
+                      TensorSet::Make(source_, std::move(tensors_), {}, memory_));
   DS_RETURN_IF_ERROR(CheckAgainstHeader(set));
   return NormalForm(set);
 }
 
 }  // namespace
 
+absl::StatusOr<TensorSet> ParseGgmf(std::string source, std::span<const std::byte> bytes,
+                                    std::shared_ptr<const void> memory) {
+  return Reader(std::move(source), bytes, std::move(memory)).Read();
+}
+
 absl::StatusOr<TensorSet> ReadGgmf(const std::string& path) {
-  DS_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
-  return Reader(std::move(file)).Read();
+  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
+  return ParseGgmf(path, file->bytes(), file);
 }
 
 }  // namespace dreamstate::tensors

@@ -5,6 +5,8 @@
 // line in import.cc.
 #pragma once
 
+#include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -19,6 +21,10 @@ absl::StatusOr<TensorSet> NormalForm(const TensorSet& set);
 // rwkv.cpp's "ggmf" file, version 101, types f32 and f16. Undoes its layout: fused time-shift mixes
 // are taken apart, low-rank matrices transposed back to [in, out].
 absl::StatusOr<TensorSet> ReadGgmf(const std::string& path);
+
+// The same of bytes that stay alive as long as `memory`; `source` names them in errors.
+absl::StatusOr<TensorSet> ParseGgmf(std::string source, std::span<const std::byte> bytes,
+                                    std::shared_ptr<const void> memory);
 
 // Any importable file, in normal form; the format is told by its first bytes. INVALID_ARGUMENT
 // listing the formats when none fits.

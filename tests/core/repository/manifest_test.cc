@@ -147,6 +147,12 @@ TEST(Manifest, TextThatIsNoManifestIsRefused) {
   }
 }
 
+TEST(Manifest, ANulDoesNotHideWhatFollows) {
+  const std::string text = SerializeManifest(Full());
+  EXPECT_TRUE(ParseManifest("x", text + " \n").ok());
+  EXPECT_FALSE(ParseManifest("x", text + std::string("\0garbage", 8)).ok());
+}
+
 TEST(Manifest, DeepNestingIsRefusedWithoutASingleStackFrameADepth) {
   std::string text = SerializeManifest(Full());
   const size_t at = text.find("\"metrics\": {") + 12;
