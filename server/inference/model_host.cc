@@ -75,10 +75,13 @@ ModelHost::ModelHost(std::unique_ptr<const repository::Repository> repository,
     : repository_(std::move(repository)),
       options_(std::move(options)),
       metrics_(metrics),
-      on_serving_(std::move(on_serving)),
-      thread_([this] { Run(); }) {}
+      on_serving_(std::move(on_serving)) {}
 
 ModelHost::~ModelHost() { Stop(); }
+
+void ModelHost::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
 
 absl::StatusOr<std::shared_ptr<const ModelSession>> ModelHost::Find(std::string_view name) const {
   std::string model;

@@ -61,11 +61,14 @@ class ModelHost : public ModelDirectory {
   // Told when a model begins or stops to serve; from the background thread.
   using ServingCallback = std::function<void(const std::string& model, bool serving)>;
 
-  // Starts the background thread. `metrics` outlives this.
+  // `metrics` outlives this.
   ModelHost(std::unique_ptr<const repository::Repository> repository, ModelHostOptions options,
             Metrics* metrics, ServingCallback on_serving);
   // As Stop.
   ~ModelHost() override;
+
+  // Starts the background thread; call once. Before it no model is known.
+  void Start();
 
   absl::StatusOr<std::shared_ptr<const ModelSession>> Find(std::string_view name) const override;
 

@@ -74,6 +74,16 @@ RequestLimits Limits(const Options& options) {
   return limits;
 }
 
+class WithoutReflection : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    std::erase_if(*plugins, [](const std::unique_ptr<grpc::ServerBuilderPlugin>& plugin) {
+      return plugin->name() == "proto_server_reflection";
+    });
+  }
+};
+
 absl::StatusOr<std::unique_ptr<prometheus::Exposer>> Expose(const std::string& address,
                                                             const Metrics& metrics) {
   try {
@@ -112,8 +122,11 @@ struct Server::Parts {
 
 absl::Status Server::Parts::Listen(const Options& options) {
   EnableHealthService();
-  if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  // The library registers reflection with every builder by itself; linked in explicitly, so that it
+  // does.
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
+  if (!options.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
   builder.AddListeningPort(options.listen_address, grpc::InsecureServerCredentials(), &grpc_port);
   const int message_bytes = static_cast<int>(options.message_max_bytes);
   builder.SetMaxReceiveMessageSize(message_bytes);
@@ -180,6 +193,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     const nlohmann::json ports = {{"grpc", grpc_port}, {"admin", admin_port}};
     DS_RETURN_IF_ERROR(WriteFileAtomically(options.port_file, ports.dump() + "\n"));
   }
+  server->parts_->host->Start();
   spdlog::info("listening on {} (port {}), metrics on {} (port {})", options.listen_address,
                grpc_port, options.admin_address, admin_port);
   return server;
@@ -202,7 +216,9 @@ bool Server::Drain(absl::Duration limit) {
   // Jobs are done before their calls are: states are stored and last messages sent.
   finished &= parts_->calls.WaitIdle(left());
   parts_->host->Stop();
-  parts_->grpc->Shutdown(absl::ToChronoTime(absl::Now() + kFlush));
+  // Idle connections count as unfinished here, so nothing is waited for when no call is left.
+  parts_->grpc->Shutdown(
+      absl::ToChronoTime(absl::Now() + (finished ? absl::ZeroDuration() : kFlush)));
   parts_->grpc->Wait();
   parts_.reset();
   return finished;
