@@ -1,7 +1,7 @@
 #include "server/inference/decode_job.h"
 
 #include <algorithm>
-#include <cmath>
+#include <charconv>
 #include <limits>
 #include <utility>
 
@@ -12,6 +12,19 @@
 #include "server/inference/text_input.h"
 
 namespace dreamstate::server {
+namespace {
+
+// A number that a person reads as it was given (0.996, not 0.99599999189376831) and that is the
+// same float when it is read back.
+double Readable(float value) {
+  char text[64];
+  const std::to_chars_result end = std::to_chars(text, text + sizeof text, value);
+  double result = value;
+  std::from_chars(text, end.ptr, result);
+  return result;
+}
+
+}  // namespace
 
 DecodeJob::Branch::Branch(const DecodeTask& task, int index, int slot_number)
     : slot(slot_number),
@@ -254,7 +267,7 @@ void DecodeJob::SettleState(int index) {
 nlohmann::json DecodeJob::LineageArguments(int index) const {
   const rwkv::SamplingOptions& sampling = task_.sampling;
   nlohmann::json bias = nlohmann::json::array();
-  for (const auto& [token, value] : sampling.logit_bias) bias.push_back({token, value});
+  for (const auto& [token, value] : sampling.logit_bias) bias.push_back({token, Readable(value)});
   // The seed as text: 64 bits do not fit the numbers of JSON readers.
   return {{"model_version", task_.session->VersionName()},
           {"source", task_.source.Description()},
@@ -265,13 +278,13 @@ nlohmann::json DecodeJob::LineageArguments(int index) const {
           {"max_tokens", task_.max_tokens},
           {"stop", task_.stop},
           {"sampling",
-           {{"temperature", sampling.temperature},
+           {{"temperature", Readable(sampling.temperature)},
             {"top_k", sampling.top_k},
-            {"top_p", sampling.top_p},
-            {"min_p", sampling.min_p},
-            {"presence_penalty", sampling.presence_penalty},
-            {"frequency_penalty", sampling.frequency_penalty},
-            {"penalty_decay", sampling.penalty_decay},
+            {"top_p", Readable(sampling.top_p)},
+            {"min_p", Readable(sampling.min_p)},
+            {"presence_penalty", Readable(sampling.presence_penalty)},
+            {"frequency_penalty", Readable(sampling.frequency_penalty)},
+            {"penalty_decay", Readable(sampling.penalty_decay)},
             {"logit_bias", std::move(bias)}}}};
 }
 
