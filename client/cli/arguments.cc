@@ -99,6 +99,11 @@ std::string ShowNumber(int64_t count, absl::string_view noun) {
   return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
 }
 
+std::string ShowShape(int layers, int width, int heads, int head_size) {
+  return absl::StrCat(ShowNumber(layers, "layer"), ", width ", width, ", ",
+                      ShowNumber(heads, "head"), " of ", head_size);
+}
+
 const CLI::Validator kUtf8(
     [](std::string& value) {
       return client::IsValidUtf8(value)

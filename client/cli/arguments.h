@@ -38,6 +38,9 @@ std::string ShowNumber(int64_t count, absl::string_view noun);
 // Refuses values that are not UTF-8, which a message's strings cannot carry.
 extern const CLI::Validator kUtf8;
 
+// "12 layers, width 64, 1 head of 64".
+std::string ShowShape(int layers, int width, int heads, int head_size);
+
 // How the next token is chosen.
 struct SamplingArguments {
   std::optional<float> temperature;

@@ -18,6 +18,10 @@ enum ExitCode : int {
 absl::Status UsageError(absl::string_view message);
 bool IsUsageError(const absl::Status& status);
 
+// Some of many things failed, each of which was explained when it did; `message` counts them.
+absl::Status PartFailedError(absl::string_view message);
+bool IsPartFailedError(const absl::Status& status);
+
 ExitCode ExitCodeOf(const absl::Status& status);
 
 }  // namespace dreamstate::cli

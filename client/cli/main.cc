@@ -31,7 +31,7 @@ constexpr char kFooter[] =
 
 std::string Explanation(const absl::Status& status, const Session& session,
                         const std::string& server) {
-  if (IsUsageError(status)) return std::string(status.message());
+  if (IsUsageError(status) || IsPartFailedError(status)) return std::string(status.message());
   if (absl::IsCancelled(status)) return "interrupted";
   if (client::IsUnreachable(status)) {
     return absl::StrCat(

@@ -63,9 +63,8 @@ absl::Status Show(Session& session, const std::string& name) {
                                                   ? "nothing yet"
                                                   : model->serving_version()));
   output.Line(absl::StrFormat(
-      "  size         %s parameters: %d layers, width %d, %d heads of %d, ffn %d, vocabulary %d",
-      ShowCount(b.parameters()), b.layers(), b.width(), b.heads(), b.head_size(), b.ffn_width(),
-      b.vocab_size()));
+      "  size         %s parameters: %s, ffn %d, vocabulary %d", ShowCount(b.parameters()),
+      ShowShape(b.layers(), b.width(), b.heads(), b.head_size()), b.ffn_width(), b.vocab_size()));
   output.Line(
       absl::StrFormat("  ranks        decay %d, in-context learning rate %d, value %d, gate %d",
                       b.rank_decay(), b.rank_iclr(), b.rank_value(), b.rank_gate()));

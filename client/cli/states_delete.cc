@@ -36,7 +36,7 @@ absl::Status Delete(Session& session, const std::vector<std::string>& names) {
     }
   }
   if (failures == 0 || names.size() == 1) return first_failure;
-  return absl::AbortedError(
+  return PartFailedError(
       absl::StrFormat("%d of %d states could not be deleted", failures, names.size()));
 }
 

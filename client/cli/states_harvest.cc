@@ -166,12 +166,11 @@ absl::Status Harvest(Session& session, const Arguments& arguments) {
     output.Json(line);
   }
   output.Note(absl::StrFormat("%s of %s, %s tokens in %.2f s",
-                              ShowNumber(summary->states(), "state"),
-                              ShowNumber(summary->documents(), "document"),
+                              ShowNumber(summary->states(), "state"), ShowNumber(count, "document"),
                               ShowCount(summary->tokens()), summary->seconds()));
   if (summary->errors() > 0) {
-    return absl::AbortedError(absl::StrFormat("%d of %d documents could not be read",
-                                              summary->errors(), summary->documents()));
+    return PartFailedError(absl::StrCat(summary->errors(), " of ", ShowNumber(count, "document"),
+                                        " could not be read"));
   }
   return absl::OkStatus();
 }

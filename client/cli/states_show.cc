@@ -33,9 +33,9 @@ absl::Status Show(Session& session, const std::string& name) {
   line("expires", state->has_expires() ? ShowTime(state->expires()) : "never");
   line("labels", state->labels().empty() ? "-" : absl::StrJoin(state->labels(), ", "));
   line("tokens read", absl::StrCat(state->token_count()));
-  line("size", absl::StrFormat("%s: %d layers, width %d, %d heads of %d", ShowBytes(state->bytes()),
-                               state->shape().layers(), state->shape().width(),
-                               state->shape().heads(), state->shape().head_size()));
+  line("size", absl::StrCat(ShowBytes(state->bytes()), ": ",
+                            ShowShape(state->shape().layers(), state->shape().width(),
+                                      state->shape().heads(), state->shape().head_size())));
   line("numerics", state->numerics());
   line("next token", state->has_last_hidden() ? "known at once" : "known after the separator");
   line("made by", lineage.operation());

@@ -131,6 +131,7 @@ struct FakeServer::States : v1::StateService::Service {
       ++sent;
       summary.set_documents(summary.documents() + 1);
       if (refused) {
+        summary.set_documents(summary.documents() - 1);
         summary.set_errors(summary.errors() + 1);
         response.mutable_error()->set_document_id(document.id());
         response.mutable_error()->set_code(grpc::StatusCode::INVALID_ARGUMENT);
