@@ -9,6 +9,7 @@
 
 #include "kernels/activation/vector_math.h"
 #include "kernels/gemm/gemm_isa.h"
+#include "kernels/runtime/vector_loop.h"
 
 namespace dreamstate::kernels {
 
@@ -99,14 +100,14 @@ inline void GemmTile(const std::byte* w, size_t panel_bytes, const std::byte* x,
   }
 }
 
-template <class V>
+template <class V, class Lanes>
 inline typename V::Type Finish(Epilogue epilogue, typename V::Type sum, const float* y,
-                               typename V::Mask mask) {
+                               Lanes lanes) {
   switch (epilogue) {
     case Epilogue::kNone:
       return sum;
     case Epilogue::kAdd:
-      return V::Add(V::Load(y, mask), sum);
+      return V::Add(V::Load(y, lanes), sum);
     case Epilogue::kSquaredRelu: {
       const typename V::Type positive = V::Max(V::Zero(), sum);  // NaN passes
       return V::Mul(positive, positive);
@@ -126,10 +127,9 @@ inline void FinishRows(const GemmBlock& block, int first_row, int rows, int outp
   for (int m = 0; m < rows; ++m) {
     const float* row = sums + static_cast<int64_t>(m) * sums_stride;
     float* out = y + (first_row + m) * block.y_stride;
-    for (int n = 0; n < outputs; n += V::kLanes) {
-      const typename V::Mask mask = V::FirstLanes(outputs - n);
-      V::Store(out + n, mask, Finish<V>(block.epilogue, V::Load(row + n), out + n, mask));
-    }
+    ForEachVector<V>(outputs, [&block, row, out](int n, auto lanes) {
+      V::Store(out + n, lanes, Finish<V>(block.epilogue, V::Load(row + n), out + n, lanes));
+    });
   }
 }
 

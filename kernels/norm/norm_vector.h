@@ -3,10 +3,11 @@
 #pragma once
 
 #include "kernels/norm/norm_isa.h"
+#include "kernels/runtime/vector_loop.h"
 
 namespace dreamstate::kernels {
 
-// Sum over i < width of term(i, mask of the lanes that exist); `term` gives 0 in the others. Four
+// Sum over i < width of term(i, lanes that exist); `term` gives 0 in the others. Four
 // sums hide the latency of an add.
 template <class V, class Term>
 inline float SumOver(int width, const Term& term) {
@@ -14,10 +15,11 @@ inline float SumOver(int width, const Term& term) {
   int i = 0;
   for (; i + 4 * V::kLanes <= width; i += 4 * V::kLanes) {
     for (int s = 0; s < 4; ++s) {
-      sums[s] = V::Add(sums[s], term(i + s * V::kLanes, V::FirstLanes(V::kLanes)));
+      sums[s] = V::Add(sums[s], term(i + s * V::kLanes, AllLanes{}));
     }
   }
-  for (; i < width; i += V::kLanes) sums[0] = V::Add(sums[0], term(i, V::FirstLanes(width - i)));
+  for (; i + V::kLanes <= width; i += V::kLanes) sums[0] = V::Add(sums[0], term(i, AllLanes{}));
+  if (i < width) sums[0] = V::Add(sums[0], term(i, V::FirstLanes(width - i)));
   return V::Sum(V::Add(V::Add(sums[0], sums[1]), V::Add(sums[2], sums[3])));
 }
 
@@ -37,12 +39,11 @@ struct Moments {
 template <class V>
 inline Moments<V> MomentsOf(const float* x, int width, float epsilon) {
   using Type = typename V::Type;
-  using Mask = typename V::Mask;
   const float count = static_cast<float>(width);
   const Type mean =
-      V::Set(SumOver<V>(width, [x](int i, Mask mask) { return V::Load(x + i, mask); }) / count);
-  const float squares = SumOver<V>(width, [x, mean](int i, Mask mask) {
-    const Type d = V::Select(mask, V::Sub(V::Load(x + i, mask), mean), V::Zero());
+      V::Set(SumOver<V>(width, [x](int i, auto lanes) { return V::Load(x + i, lanes); }) / count);
+  const float squares = SumOver<V>(width, [x, mean](int i, auto lanes) {
+    const Type d = V::Select(lanes, V::Sub(V::Load(x + i, lanes), mean), V::Zero());
     return V::Mul(d, d);
   });
   return {mean, InverseDeviation<V>(squares / count, epsilon)};
@@ -55,12 +56,11 @@ inline void LayerNormVector(const LayerNormInputs& in, int64_t begin, int64_t en
     const float* x = in.x + row * in.width;
     float* y = in.y + row * in.width;
     const Moments<V> moments = MomentsOf<V>(x, in.width, in.epsilon);
-    for (int i = 0; i < in.width; i += V::kLanes) {
-      const typename V::Mask mask = V::FirstLanes(in.width - i);
-      const Type normed = V::Mul(V::Sub(V::Load(x + i, mask), moments.mean), moments.scale);
-      V::Store(y + i, mask,
-               V::Fma(normed, V::Load(in.weight + i, mask), V::Load(in.bias + i, mask)));
-    }
+    ForEachVector<V>(in.width, [&in, &moments, x, y](int i, auto lanes) {
+      const Type normed = V::Mul(V::Sub(V::Load(x + i, lanes), moments.mean), moments.scale);
+      V::Store(y + i, lanes,
+               V::Fma(normed, V::Load(in.weight + i, lanes), V::Load(in.bias + i, lanes)));
+    });
   }
 }
 
@@ -68,12 +68,11 @@ template <class V>
 inline void GroupNormBonusGateVector(const GroupNormBonusGate& in, float* out, int64_t begin,
                                      int64_t end) {
   using Type = typename V::Type;
-  using Mask = typename V::Mask;
   const int64_t width = static_cast<int64_t>(in.heads) * in.head_size;
   for (int64_t row = begin; row < end; ++row) {
     for (int64_t c = 0; c < width; c += in.head_size) {
       const int64_t head = row * width + c;
-      const Type bonus = V::Set(SumOver<V>(in.head_size, [&in, head, c](int i, Mask) {
+      const Type bonus = V::Set(SumOver<V>(in.head_size, [&in, head, c](int i, auto) {
         return V::Mul(V::Mul(V::Load(in.r + head + i), V::Load(in.k + head + i)),
                       V::Load(in.r_k + c + i));
       }));

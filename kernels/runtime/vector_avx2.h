@@ -5,6 +5,8 @@
 
 #include <immintrin.h>
 
+#include "kernels/runtime/vector_loop.h"
+
 namespace dreamstate::kernels {
 namespace {
 
@@ -17,8 +19,10 @@ struct VectorAvx2 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static Type Load(const float* p) { return _mm256_loadu_ps(p); }
+  static Type Load(const float* p, AllLanes) { return Load(p); }
   static Type Load(const float* p, Mask mask) { return _mm256_maskload_ps(p, mask); }
   static void Store(float* p, Type a) { _mm256_storeu_ps(p, a); }
+  static void Store(float* p, AllLanes, Type a) { Store(p, a); }
   static void Store(float* p, Mask mask, Type a) { _mm256_maskstore_ps(p, mask, a); }
   static Type Zero() { return _mm256_setzero_ps(); }
   static Type Set(float a) { return _mm256_set1_ps(a); }
@@ -49,6 +53,7 @@ struct VectorAvx2 {
     return _mm256_or_ps(_mm256_andnot_ps(bit, a), _mm256_and_ps(bit, sign));
   }
   static Mask Less(Type a, Type b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+  static Type Select(AllLanes, Type yes, Type) { return yes; }
   static Type Select(Mask mask, Type yes, Type no) {
     return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(mask));
   }

@@ -14,6 +14,8 @@
 #pragma GCC diagnostic pop
 #endif
 
+#include "kernels/runtime/vector_loop.h"
+
 namespace dreamstate::kernels {
 namespace {
 
@@ -26,8 +28,10 @@ struct VectorAvx512 {
     return count >= kLanes ? static_cast<Mask>(0xffff) : static_cast<Mask>((1u << count) - 1u);
   }
   static Type Load(const float* p) { return _mm512_loadu_ps(p); }
+  static Type Load(const float* p, AllLanes) { return Load(p); }
   static Type Load(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
   static void Store(float* p, Type a) { _mm512_storeu_ps(p, a); }
+  static void Store(float* p, AllLanes, Type a) { Store(p, a); }
   static void Store(float* p, Mask mask, Type a) { _mm512_mask_storeu_ps(p, mask, a); }
   static Type Zero() { return _mm512_setzero_ps(); }
   static Type Set(float a) { return _mm512_set1_ps(a); }
@@ -55,6 +59,7 @@ struct VectorAvx512 {
         _mm512_ternarylogic_epi32(bit, _mm512_castps_si512(sign), _mm512_castps_si512(a), 0xca));
   }
   static Mask Less(Type a, Type b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+  static Type Select(AllLanes, Type yes, Type) { return yes; }
   static Type Select(Mask mask, Type yes, Type no) { return _mm512_mask_blend_ps(mask, no, yes); }
 
   // Sums of lanes by halves: the same order on every compiler.

@@ -15,8 +15,8 @@ namespace dreamstate::kernels {
 double MeasureReadBandwidth(size_t bytes, ThreadPool& pool);
 
 // Floating-point operations a second (a multiply-add counts two) of independent fused multiply-adds
-// in registers, all threads together, with the vectors of `isa`; 0 for kReference and for what the
-// processor lacks.
+// in registers with the vectors of `isa`, if every thread of the pool has a processor to itself; 0
+// for kReference and for what the processor lacks.
 double MeasureFloat32Peak(Isa isa, ThreadPool& pool);
 
 // The same of vdpbf16ps; 0 where the processor lacks it.
