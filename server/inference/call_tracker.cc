@@ -27,7 +27,15 @@ class CallTracker::Interceptor : public grpc::experimental::Interceptor {
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
-      const grpc::Status status = methods->GetSendStatus();
+      grpc::Status status = methods->GetSendStatus();
+      // Every method is implemented: this is how the library answers a request that it cannot
+      // parse.
+      if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED &&
+          status.error_message().empty()) {
+        status = ToGrpcStatus(
+            absl::InvalidArgumentError("the request's bytes are no message of this method"));
+        methods->ModifySendStatus(status);
+      }
       code_ = status.error_code();
       ended_ = absl::Now();
     }
