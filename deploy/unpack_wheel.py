@@ -16,10 +16,10 @@ import zipfile
 RULES = {
     "googleapis": r"google/rpc/[^/]+\.proto",
     # torch/include/google/ would shadow the system's protobuf headers with older ones;
-    # libtorch_python needs a Python; libtorch_nvshmem is for many GPUs on many machines.
+    # libtorch_python needs a Python.
     "torch-cpu": r"torch/lib/lib(?!torch_cuda|c10_cuda|caffe2_nvrtc|torch_nvshmem|torch_python)[^/]+\.so[^/]*"
     r"|torch/include/(?!google/).+|torch/share/.+",
-    "torch-cuda": r"torch/lib/lib(?!torch_nvshmem|torch_python)[^/]+\.so[^/]*"
+    "torch-cuda": r"torch/lib/lib(?!torch_python)[^/]+\.so[^/]*"
     r"|torch/include/(?!google/).+|torch/share/.+",
     "nvidia": r"nvidia/cu13/lib/(libcudart|libcupti)\.so\.13",
 }
