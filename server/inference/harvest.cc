@@ -419,7 +419,10 @@ void HarvestStream::OnCancel() {
   Turn turn(*this);
   gone_ = true;
   queue_.clear();
-  Fail(absl::CancelledError("the caller is gone"), Running::kEnd);
+  const bool late = context_.clock->Now() >= times_.deadline;
+  Fail(late ? absl::DeadlineExceededError("the deadline passed")
+            : absl::CancelledError("the caller is gone"),
+       Running::kEnd);
 }
 
 std::optional<absl::Status> HarvestStream::End() {

@@ -261,8 +261,9 @@ struct Scheduler::Impl {
 };
 
 absl::Status Scheduler::Impl::EndReason(const Job& job, absl::Time now) const {
-  if (job.cancelled()) return absl::CancelledError("the caller is gone");
+  // The deadline first: gRPC reports a call that is late as cancelled, too.
   if (now >= job.deadline()) return absl::DeadlineExceededError("the deadline passed");
+  if (job.cancelled()) return absl::CancelledError("the caller is gone");
   return job.failure();
 }
 

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -156,6 +157,8 @@ absl::Status Server::Parts::Listen(const Options& options) {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   SetErrorDebugDetails(options.error_debug_details);
+  // Whoever waits for the file must not find that of an earlier run.
+  if (!options.port_file.empty()) std::remove(options.port_file.c_str());
   auto parts = std::make_unique<Parts>();
   DS_ASSIGN_OR_RETURN(std::unique_ptr<repository::Repository> repository,
                       repository::Repository::Open(options.repository));

@@ -121,6 +121,11 @@ struct GrpcServing {
         ++result.progress;
       }
     }
+    // They come in order of completion.
+    for (auto& [id, list] : result.states) {
+      std::sort(list.begin(), list.end(),
+                [](const auto& a, const auto& b) { return a.position() < b.position(); });
+    }
     result.status = stream.Finish();
     return result;
   }
