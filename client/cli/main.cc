@@ -19,7 +19,7 @@ constexpr char kFooter[] =
     "  dreamstate models\n"
     "  dreamstate states harvest book.txt\n"
     "  dreamstate decode --from STATE --branches 3 \"And then\"\n"
-    "  dreamstate score --from STATE --from empty chapter2.txt\n"
+    "  dreamstate score --file chapter2.txt --from STATE --from empty\n"
     "  dreamstate COMMAND --help\n"
     "\n"
     "STATE is a state's name (states/01h…) or its id alone. Results go to stdout, notes to "
