@@ -193,6 +193,7 @@ LogProbs ComputeLogProbs(std::span<const float> logits, int32_t token, int top) 
   const double log_total = std::log(total) + best;
   LogProbs result;
   result.log_prob = static_cast<float>(logits[token] - log_total);
+  if (top == 0) return result;
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const size_t count = std::min<size_t>(top, order.size());
