@@ -204,7 +204,7 @@ absl::Status Database::Explain(const rocksdb::Status& status) const {
   if (status.IsInvalidArgument() || status.IsNotSupported()) {
     return absl::InvalidArgumentError(message);
   }
-  if (reason.find("lock ") != std::string::npos) return absl::FailedPreconditionError(message);
+  if (reason.find("lock file") != std::string::npos) return absl::FailedPreconditionError(message);
   return UnavailableError(message, kRetryDelay);
 }
 
