@@ -38,7 +38,7 @@ absl::Status NormaliseAnnotations(Annotations* annotations);
 struct Description {
   Record record;  // state.shift, state.wkv, last_hidden and lineage.kept_tokens are empty
   bool has_last_hidden = false;
-  int64_t bytes = 0;  // of the tensors
+  int64_t bytes = 0;             // of the tensors
   std::vector<std::string> labels;
   std::optional<absl::Time> expires;
   std::string etag;
@@ -57,14 +57,14 @@ struct ListQuery {
 };
 
 struct ListPage {
-  std::vector<Description> states;  // never expired ones, never stubs
+  std::vector<Description> states;  // never expired ones, stubs, or ones whose row is damaged
   std::string next_page_token;      // empty on the last page
 };
 
 struct StoreStats {
   int64_t states = 0;   // stubs excluded, expired ones included until they are swept
   int64_t bytes = 0;    // of their records as stored; what max_bytes bounds
-  int64_t damaged = 0;  // of them set aside after a failed check
+  int64_t damaged = 0;  // set aside after a failed check, or found with a row that is none
 };
 
 class StateStore {
@@ -87,9 +87,11 @@ class StateStore {
                                              const std::string& etag,
                                              const std::optional<std::vector<std::string>>& labels,
                                              const std::optional<absl::Duration>& time_to_live) = 0;
+  // A state of which nothing can be read any more is removed too, unless an etag is given.
   virtual absl::Status Delete(const std::string& tenant, const std::string& id,
                               const std::string& etag) = 0;
   // Deletes what has expired, at most `limit`, soonest expiry first; returns how many went.
+  // What cannot be read is left out.
   virtual absl::StatusOr<int> SweepExpired(int limit) = 0;
   virtual StoreStats Stats() = 0;
 };

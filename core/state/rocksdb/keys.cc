@@ -120,6 +120,17 @@ bool SplitExpiryKey(std::string_view key, absl::Time* expires, std::string* tena
   return SplitTenantAndId(key.substr(1 + kTimeBytes), tenant, id);
 }
 
+bool IsIndexEntryOf(std::string_view key, std::string_view tenant, std::string_view id) {
+  if (key.empty() || !key.ends_with(id)) return false;
+  constexpr std::string_view kOfTenant = "almfpcq";
+  if (kOfTenant.find(key[0]) != std::string_view::npos) return key.starts_with(Key(key[0], tenant));
+  absl::Time expires;
+  std::string its_tenant;
+  std::string its_id;
+  return key[0] == 'x' && SplitExpiryKey(key, &expires, &its_tenant, &its_id) &&
+         its_tenant == tenant && its_id == id;
+}
+
 std::map<std::string, std::string> IndexEntries(std::string_view tenant, const Row& row) {
   std::map<std::string, std::string> entries;
   const Description& description = row.description;

@@ -50,6 +50,9 @@ bool SplitOrphanKey(std::string_view key, std::string* tenant, std::string* pare
 bool SplitExpiryKey(std::string_view key, absl::Time* expires, std::string* tenant,
                     std::string* id);
 
+// Whether `key` is an index entry (a, l, m, f, p, c, x, q) of that state.
+bool IsIndexEntryOf(std::string_view key, std::string_view tenant, std::string_view id);
+
 // Every index entry that a row has, key to value: the indexes are this function of the rows and
 // nothing else.
 std::map<std::string, std::string> IndexEntries(std::string_view tenant, const Row& row);

@@ -59,8 +59,10 @@ absl::StatusOr<ListPage> RocksDbStore::List(const std::string& tenant, const Lis
       return page;
     }
     last = ids.id();
-    DS_ASSIGN_OR_RETURN(std::optional<Row> row,
-                        FindRow(*use, tenant, ids.id(), snapshot.snapshot()));
+    absl::StatusOr<std::optional<Row>> found = FindRow(*use, tenant, ids.id(), snapshot.snapshot());
+    // One damaged row must not hide the others; whoever asks for that state is told.
+    if (absl::IsDataLoss(found.status())) continue;
+    DS_ASSIGN_OR_RETURN(std::optional<Row> row, std::move(found));
     if (row.has_value() && !row->description.deleted && !IsExpired(*row, now)) {
       page.states.push_back(std::move(row->description));
     }

@@ -8,6 +8,7 @@
 // that both are gone.
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/state/rocksdb/keys.h"
@@ -82,6 +83,54 @@ absl::Status RocksDbStore::Remove(const Use& use, const std::string& tenant, con
   return absl::OkStatus();
 }
 
+absl::Status RocksDbStore::RemoveUnreadable(const Use& use, const std::string& tenant,
+                                            const std::string& id) {
+  std::vector<std::string> parents;
+  {
+    MutexLock lock(StripeOf(tenant, id));
+    if (const auto row = FindRow(*use, tenant, id); !absl::IsDataLoss(row.status())) {
+      return row.ok() ? StateNotFound(id) : row.status();  // somebody else removed it
+    }
+    rocksdb::WriteBatch batch;
+    batch.Delete(use->rows, RowKey(tenant, id));
+    batch.Delete(use->records, RecordKey(tenant, id));
+    batch.Delete(use->records, SetAsideKey(tenant, id));
+    bool live = false;
+    bool set_aside = false;
+    int64_t stored_bytes = 0;
+    // Which entries it has only its row said, so all are looked through: slow, and rare.
+    const std::unique_ptr<rocksdb::Iterator> entry(
+        use->db->NewIterator(rocksdb::ReadOptions(), use->rows));
+    for (entry->SeekToFirst(); entry->Valid(); entry->Next()) {
+      const std::string_view key(entry->key().data(), entry->key().size());
+      if (!IsIndexEntryOf(key, tenant, id)) continue;
+      batch.Delete(use->rows, entry->key());
+      std::string unused, parent;
+      if (key[0] == 'a') {
+        live = true;
+        if (!absl::SimpleAtoi(entry->value().ToString(), &stored_bytes)) stored_bytes = 0;
+      } else if (key[0] == 'q') {
+        set_aside = true;
+      } else if (key[0] == 'c' && SplitOrphanKey(key, &unused, &parent, &unused)) {
+        batch.Put(use->rows, OrphanKey(tenant, parent, id), "");
+        parents.push_back(parent);
+      }
+    }
+    DS_RETURN_IF_ERROR(database_->Explain(entry->status()));
+    DS_RETURN_IF_ERROR(database_->Write(*use, &batch, /*sync=*/true));
+    if (live) --states_;
+    if (set_aside) --damaged_;
+    bytes_ -= stored_bytes;
+    reclaimer_->Deleted(stored_bytes);
+    MutexLock unreadable_lock(unreadable_mutex_);
+    unreadable_rows_.erase({tenant, id});
+  }
+  for (const std::string& parent : parents) {
+    if (!RemoveIfOrphan(*use, tenant, parent, id).ok()) break;  // the marks stay, as in Remove
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RocksDbStore::RemoveIfOrphan(Database::Handle& handle, const std::string& tenant,
                                           const std::string& parent, const std::string& child) {
   std::vector<std::pair<std::string, std::string>> to_look_at = {{parent, child}};
@@ -90,7 +139,10 @@ absl::Status RocksDbStore::RemoveIfOrphan(Database::Handle& handle, const std::s
     to_look_at.pop_back();
     MutexLock lock(StripeOf(tenant, id));
     rocksdb::WriteBatch batch;
-    DS_ASSIGN_OR_RETURN(const std::optional<Row> row, FindRow(handle, tenant, id));
+    absl::StatusOr<std::optional<Row>> found = FindRow(handle, tenant, id);
+    // A row that cannot be read may be a stub or not; it stays until it is deleted.
+    if (absl::IsDataLoss(found.status())) found = std::optional<Row>();
+    DS_ASSIGN_OR_RETURN(const std::optional<Row> row, std::move(found));
     if (row.has_value() && row->description.deleted) {
       DS_ASSIGN_OR_RETURN(const bool has_children, HasChildren(handle, tenant, id));
       if (!has_children) {
@@ -128,7 +180,10 @@ absl::Status RocksDbStore::Delete(const std::string& tenant, const std::string& 
   const auto check = [&](const Row& row) {
     return IsExpired(row, options_.clock->Now()) ? StateNotFound(id) : CheckEtag(etag, row);
   };
-  return Remove(use, tenant, id, check, /*sync=*/true);
+  const absl::Status status = Remove(use, tenant, id, check, /*sync=*/true);
+  // An etag cannot be compared with a row that cannot be read.
+  if (!absl::IsDataLoss(status) || !etag.empty()) return status;
+  return RemoveUnreadable(use, tenant, id);
 }
 
 absl::StatusOr<int> RocksDbStore::SweepExpired(int limit) {
@@ -152,8 +207,9 @@ absl::StatusOr<int> RocksDbStore::SweepExpired(int limit) {
     // Not synced: after a crash it has still expired, and is swept again.
     const absl::Status status = Remove(use, tenant, id, check, /*sync=*/false);
     if (status.ok()) ++removed;
-    // Deleted or given more time since the index was read.
-    if (!status.ok() && !absl::IsNotFound(status)) return status;
+    // Deleted or given more time since the index was read; or its row cannot be read, which must
+    // not keep the others.
+    if (!status.ok() && !absl::IsNotFound(status) && !absl::IsDataLoss(status)) return status;
   }
   DS_RETURN_IF_ERROR(database_->Explain(entry->status()));
   return removed;

@@ -116,7 +116,11 @@ absl::Status RocksDbStore::Count(Database::Handle& handle) {
   return absl::OkStatus();
 }
 
-StoreStats RocksDbStore::Stats() { return {states_.load(), bytes_.load(), damaged_.load()}; }
+StoreStats RocksDbStore::Stats() {
+  MutexLock lock(unreadable_mutex_);
+  return {states_.load(), bytes_.load(),
+          damaged_.load() + static_cast<int64_t>(unreadable_rows_.size())};
+}
 
 absl::StatusOr<std::optional<Row>> RocksDbStore::FindRow(Database::Handle& handle,
                                                          std::string_view tenant,
@@ -128,10 +132,18 @@ absl::StatusOr<std::optional<Row>> RocksDbStore::FindRow(Database::Handle& handl
   rocksdb::PinnableSlice text;
   const rocksdb::Status status = handle.db->Get(options, handle.rows, RowKey(tenant, id), &text);
   if (status.IsNotFound()) return std::optional<Row>();
-  if (!status.ok()) return database_->Explain(status);
-  absl::StatusOr<Row> row = RowFromText({text.data(), text.size()});
-  if (row.ok()) return std::optional<Row>(*std::move(row));
-  return StateDamaged(id, StrCat("its description: ", StdView(row.status().message())));
+  if (!status.ok() && !status.IsCorruption()) return database_->Explain(status);
+  std::string problem;
+  if (status.ok()) {
+    absl::StatusOr<Row> row = RowFromText({text.data(), text.size()});
+    if (row.ok() && row->description.record.id == id) return std::optional<Row>(*std::move(row));
+    problem = row.ok() ? "is of another state" : std::string(StdView(row.status().message()));
+  } else {
+    problem = status.ToString();
+  }
+  MutexLock lock(unreadable_mutex_);
+  unreadable_rows_.emplace(tenant, id);
+  return StateDamaged(id, StrCat("its description: ", problem));
 }
 
 absl::StatusOr<Row> RocksDbStore::LiveRow(const Use& use, const std::string& tenant,

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -56,6 +57,8 @@ class RocksDbStore final : public StateStore {
   absl::Status RemoveOrphans(Database::Handle& handle);
   absl::Status Count(Database::Handle& handle);
 
+  // DATA_LOSS when the row cannot be read or is no row of that state; such a one is then counted as
+  // damaged.
   absl::StatusOr<std::optional<Row>> FindRow(Database::Handle& handle, std::string_view tenant,
                                              std::string_view id,
                                              const rocksdb::Snapshot* snapshot = nullptr);
@@ -72,6 +75,9 @@ class RocksDbStore final : public StateStore {
   // Removes a state, leaving a stub when children name it. `check` may refuse, under the lock.
   absl::Status Remove(const Use& use, const std::string& tenant, const std::string& id,
                       const std::function<absl::Status(const Row&)>& check, bool sync);
+  // Removes a state whose row cannot be read: row, record, and the index entries that name it. No
+  // stub is left, children or not, for there is nothing to make it of.
+  absl::Status RemoveUnreadable(const Use& use, const std::string& tenant, const std::string& id);
   // Looks whether `parent`, of which `child` was removed, is a stub without children, and so on
   // upwards.
   absl::Status RemoveIfOrphan(Database::Handle& handle, const std::string& tenant,
@@ -94,6 +100,9 @@ class RocksDbStore final : public StateStore {
   std::atomic<int64_t> states_{0};
   std::atomic<int64_t> bytes_{0};
   std::atomic<int64_t> damaged_{0};
+  mutable Mutex unreadable_mutex_;
+  // Tenant and id of rows that were found to be no rows since this store was opened.
+  std::set<std::pair<std::string, std::string>> unreadable_rows_ ABSL_GUARDED_BY(unreadable_mutex_);
   std::unique_ptr<Database> database_;
   std::unique_ptr<Reclaimer> reclaimer_;  // last: its thread uses what is above
 };

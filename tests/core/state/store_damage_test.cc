@@ -22,6 +22,7 @@ using ::dreamstate::testing::kTenant;
 using ::dreamstate::testing::ListAll;
 using ::dreamstate::testing::MakeRecord;
 using ::dreamstate::testing::StoreFixture;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
@@ -169,14 +170,66 @@ TEST_P(DamagedStore, ALostRecordIsDataLoss) {
 
 TEST_P(DamagedStore, ADamagedRowIsDataLossAndNothingWorse) {
   const std::string id = fixture_.Put(1);
-  fixture_.Put(2);
+  const std::string whole = fixture_.Put(2);
   fixture_.Close();
   RawDatabase(fixture_.options.path).PutRow(id, "{\"record\":{}");
   fixture_.Open();
   EXPECT_TRUE(absl::IsDataLoss(fixture_.store->Describe(kTenant, id).status()));
   EXPECT_TRUE(absl::IsDataLoss(fixture_.store->Get(kTenant, id).status()));
-  EXPECT_TRUE(absl::IsDataLoss(fixture_.store->Delete(kTenant, id, "")));
-  EXPECT_TRUE(absl::IsDataLoss(fixture_.store->List(kTenant, {}).status()));
+  EXPECT_TRUE(absl::IsDataLoss(fixture_.store->Delete(kTenant, id, "1")));
+  EXPECT_THAT(ListAll(*fixture_.store, kTenant, {}), ElementsAre(whole));
+  EXPECT_EQ(fixture_.store->Stats().damaged, 1);
+  EXPECT_EQ(fixture_.store->Stats().states, 2);
+}
+
+TEST_P(DamagedStore, AStateWithADamagedRowIsDeletedWithAllThatNamesIt) {
+  const std::string parent = fixture_.Put(1);
+  Record child = MakeRecord(2);
+  child.lineage.parents = {parent};
+  const std::string id = fixture_.Put(child, {{"label"}, absl::Hours(1)});
+  const std::string whole = fixture_.Put(3);
+  ASSERT_TRUE(fixture_.store->Delete(kTenant, parent, "").ok());  // a stub stays for the child
+  fixture_.Close();
+  RawDatabase(fixture_.options.path).PutRow(id, "no row");
+  fixture_.Open();
+  EXPECT_TRUE(fixture_.store->Delete(kTenant, id, "").ok());
+  EXPECT_TRUE(absl::IsNotFound(fixture_.store->Describe(kTenant, id).status()));
+  EXPECT_TRUE(absl::IsNotFound(fixture_.store->Describe(kTenant, parent).status()));
+  EXPECT_TRUE(absl::IsNotFound(fixture_.store->Delete(kTenant, id, "")));
+  EXPECT_EQ(fixture_.store->Stats().damaged, 0);
+  EXPECT_THAT(ListAll(*fixture_.store, kTenant, {}), ElementsAre(whole));
+  // Rows, indexes, records and totals agree again.
+  EXPECT_TRUE(fixture_.rocksdb->CheckInvariants().ok()) << fixture_.rocksdb->CheckInvariants();
+}
+
+TEST_P(DamagedStore, ADamagedRowDoesNotKeepOtherStatesFromExpiring) {
+  const std::string id = fixture_.Put(MakeRecord(1), {{}, absl::Minutes(1)});
+  fixture_.Put(MakeRecord(2), {{}, absl::Minutes(2)});
+  fixture_.Close();
+  RawDatabase(fixture_.options.path).PutRow(id, "no row");
+  fixture_.Open();
+  fixture_.clock.Advance(absl::Hours(1));
+  for (const int expected : {1, 0}) {
+    const absl::StatusOr<int> swept = fixture_.store->SweepExpired(10);
+    ASSERT_TRUE(swept.ok()) << swept.status();
+    EXPECT_EQ(*swept, expected);
+  }
+  EXPECT_TRUE(fixture_.store->Delete(kTenant, id, "").ok());
+  EXPECT_TRUE(fixture_.rocksdb->CheckInvariants().ok()) << fixture_.rocksdb->CheckInvariants();
+}
+
+TEST_P(DamagedStore, ADamagedStubDoesNotKeepTheStoreFromOpening) {
+  const std::string parent = fixture_.Put(1);
+  const std::string child = fixture_.PutChild(2, {parent});
+  ASSERT_TRUE(fixture_.store->Delete(kTenant, parent, "").ok());
+  fixture_.Close();
+  RawDatabase(fixture_.options.path).PutRow(parent, "no row");
+  fixture_.Open();
+  EXPECT_TRUE(fixture_.store->Delete(kTenant, child, "").ok());
+  fixture_.Reopen();
+  EXPECT_TRUE(absl::IsDataLoss(fixture_.store->Describe(kTenant, parent).status()));
+  EXPECT_TRUE(fixture_.store->Delete(kTenant, parent, "").ok());
+  EXPECT_TRUE(fixture_.rocksdb->CheckInvariants().ok()) << fixture_.rocksdb->CheckInvariants();
 }
 
 TEST(StateStore, ADamagedLogIsToldAtOpeningRatherThanLosingWhatWasAcknowledged) {
