@@ -135,7 +135,21 @@ void SamplingArguments::AddTo(CLI::App& command) {
       .add_option("--penalty-decay", penalty_decay,
                   "What the counts are multiplied by at each step; default 0.996")
       ->group(group);
-  command.add_option("--seed", seed, "Same seed, same text; drawn and shown when not given")
+  // Taken as text: a negative number would wrap around without a word.
+  command
+      .add_option_function<std::string>(
+          "--seed",
+          [this](const std::string& text) {
+            uint64_t value;
+            if (!absl::SimpleAtoi(text, &value)) {
+              throw CLI::ValidationError("--seed",
+                                         absl::StrCat("expected 0 to 18446744073709551615, found '",
+                                                      client::OneLine(text), "'"));
+            }
+            seed = value;
+          },
+          "Same seed, same text; drawn and shown when not given")
+      ->type_name("UINT")
       ->group(group);
   command.add_option("--bias", bias, "Add VALUE to the logit of token ID; may be repeated")
       ->type_name("ID=VALUE")

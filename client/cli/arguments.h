@@ -41,6 +41,10 @@ extern const CLI::Validator kUtf8;
 // "12 layers, width 64, 1 head of 64".
 std::string ShowShape(int layers, int width, int heads, int head_size);
 
+// What stands for the empty state where a state is named; so does naming none.
+inline constexpr char kEmptyState[] = "empty";
+inline bool IsEmptyState(const std::string& name) { return name.empty() || name == kEmptyState; }
+
 // How the next token is chosen.
 struct SamplingArguments {
   std::optional<float> temperature;

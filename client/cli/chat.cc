@@ -49,7 +49,7 @@ class Conversation {
         arguments_(arguments),
         sampling_(std::move(sampling)),
         lines_(session.interrupts()) {
-    if (!arguments.from.empty()) turns_.push_back({"", client::StateName(arguments.from)});
+    if (!IsEmptyState(arguments.from)) turns_.push_back({"", client::StateName(arguments.from)});
   }
 
   absl::Status Run() {
@@ -133,9 +133,9 @@ class Conversation {
   absl::StatusOr<int> ChooseBranch(int branches) {
     for (;;) {
       absl::StatusOr<std::optional<std::string>> line =
-          lines_.Next(absl::StrCat("go on with branch 0 to ", branches - 1, ": "));
+          lines_.Next(absl::StrCat("go on with branch 0 to ", branches - 1, " (Enter: 0): "));
       if (!line.ok()) return line.status();
-      if (!line->has_value()) return 0;
+      if (!line->has_value() || absl::StripAsciiWhitespace(**line).empty()) return 0;
       int chosen;
       if (absl::SimpleAtoi(**line, &chosen) && chosen >= 0 && chosen < branches) return chosen;
       session_.output().Error(absl::StrCat("expected a number from 0 to ", branches - 1));

@@ -32,10 +32,11 @@ struct Arguments {
 absl::StatusOr<v1::DecodeRequest> RequestOf(Session& session, const Arguments& arguments) {
   v1::DecodeRequest request;
   request.set_model(client::ModelName(arguments.model));
-  if (!arguments.from.empty())
+  if (!IsEmptyState(arguments.from))
     request.mutable_source()->set_state(client::StateName(arguments.from));
   absl::StatusOr<std::optional<std::string>> text = ReadText(arguments.text, session.interrupts());
   if (!text.ok()) return text.status();
+  NoteFileName(arguments.text, session.output());
   if (text->has_value() && !(*text)->empty())
     *request.mutable_prompt() = client::TextInputOf(**text);
   request.set_branches(arguments.branches);
@@ -159,7 +160,8 @@ void AddDecode(CLI::App& parent, Session& session) {
       "  cat story.txt | dreamstate decode - --stop \"The end\" --json");
   const auto a = std::make_shared<Arguments>();
   a->text.AddTo(*command, "text", "Read after the state, then continued");
-  command->add_option("--from", a->from, "State to continue from; default: the empty one")
+  command
+      ->add_option("--from", a->from, "State to continue from, or the word 'empty' (the default)")
       ->type_name("STATE")
       ->check(kUtf8);
   command->add_option("--model", a->model, "Which model; may be left out when the server has one")

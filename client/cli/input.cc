@@ -105,4 +105,12 @@ absl::StatusOr<std::optional<std::string>> ReadText(const TextArgument& argument
   return std::optional<std::string>(*std::move(bytes));
 }
 
+void NoteFileName(const TextArgument& argument, Output& output) {
+  struct stat info {};
+  if (!argument.text || argument.text->size() > 4096) return;
+  if (stat(argument.text->c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return;
+  output.Note(absl::StrCat("note: ", *argument.text, " was taken as text; --file ", *argument.text,
+                           " reads the file"));
+}
+
 }  // namespace dreamstate::cli

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/cli/interrupts.h"
+#include "client/cli/output.h"
 
 namespace dreamstate::cli {
 
@@ -36,5 +37,7 @@ absl::StatusOr<std::string> ReadStandardInput(Interrupts& interrupts);
 // What `argument` names; nothing when neither form is set.
 absl::StatusOr<std::optional<std::string>> ReadText(const TextArgument& argument,
                                                     Interrupts& interrupts);
+// Notes when the text is the name of a file: somebody may have meant --file.
+void NoteFileName(const TextArgument& argument, Output& output);
 
 }  // namespace dreamstate::cli

@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
@@ -60,12 +61,23 @@ int Main(int argc, char** argv) {
       ->default_str("localhost:50051");
   AddDuration(app, "--timeout", &global.timeout,
               "Give up after this long, for example 30s; default: never");
-  app.add_flag("--json", global.output.json, "Print one JSON object a line");
+  app.add_flag("--json", global.output.json,
+               "Print one JSON object a line: protobuf JSON with camelCase keys, 64-bit integers "
+               "as strings");
   app.add_flag("-q,--quiet", global.output.quiet, "No notes and no progress on stderr");
   global.server = "localhost:50051";
   AddCommands(app, session);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    const std::vector<std::string> unknown = app.remaining();
+    if (unknown.empty()) {
+      app.exit(error);
+    } else {
+      session.output().Error(absl::StrCat("no such command: ", client::OneLine(unknown[0]),
+                                          "; dreamstate --help lists them"));
+    }
+    return kExitUsage;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }

@@ -123,7 +123,7 @@ void AddModelsList(CLI::App& parent, Session& session) {
 
 void AddModelsShow(CLI::App& parent, Session& session) {
   CLI::App* command = AddCommand(parent, "show", "Show one model: sizes, tokenizer, fingerprint",
-                                 "  dreamstate models show starter");
+                                 "  dreamstate models show tiny");
   const auto name = std::make_shared<std::string>();
   command->add_option("name", *name, "The model's name")->required()->check(kUtf8);
   command->callback(
@@ -133,7 +133,7 @@ void AddModelsShow(CLI::App& parent, Session& session) {
 void AddModelsVersions(CLI::App& parent, Session& session) {
   CLI::App* command = AddCommand(parent, "versions",
                                  "List a model's versions, newest first, with why one was rejected",
-                                 "  dreamstate models versions starter");
+                                 "  dreamstate models versions tiny");
   const auto name = std::make_shared<std::string>();
   command->add_option("name", *name, "The model's name")->required()->check(kUtf8);
   command->callback(

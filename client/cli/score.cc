@@ -18,8 +18,6 @@
 namespace dreamstate::cli {
 namespace {
 
-constexpr char kEmpty[] = "empty";
-
 struct Arguments {
   TextArgument text;
   std::string model;
@@ -46,7 +44,7 @@ void PrintTable(Output& output, const std::vector<Score>& scores) {
 }
 
 void PrintTokens(Output& output, const std::vector<Score>& scores) {
-  std::vector<std::string> header = {"TOKEN"};
+  std::vector<std::string> header = {"POSITION"};
   int tokens = 0;
   for (const Score& score : scores) {
     header.push_back(absl::StrCat(score.source, " NATS"));
@@ -70,6 +68,10 @@ void PrintBest(Output& output, const std::vector<Score>& scores) {
     return a.response.total_nats() < b.response.total_nats();
   };
   const auto [best, worst] = std::minmax_element(scores.begin(), scores.end(), nats);
+  if (best->response.total_nats() == worst->response.total_nats()) {
+    output.Line("all equal");
+    return;
+  }
   output.Line(absl::StrFormat("lowest (best): %s, %.4f bits per byte below %s", best->source,
                               worst->response.bits_per_byte() - best->response.bits_per_byte(),
                               worst->source));
@@ -81,6 +83,7 @@ absl::Status RunScore(Session& session, const Arguments& arguments) {
   if (!text->has_value() || (*text)->empty()) {
     return UsageError("nothing to score: give a text, --file, or - for standard input");
   }
+  NoteFileName(arguments.text, session.output());
   absl::StatusOr<client::Client*> client = session.Connect();
   if (!client.ok()) return client.status();
 
@@ -93,12 +96,12 @@ absl::Status RunScore(Session& session, const Arguments& arguments) {
 
   Output& output = session.output();
   std::vector<std::string> sources = arguments.from;
-  if (sources.empty()) sources.push_back(kEmpty);
+  if (sources.empty()) sources.push_back(kEmptyState);
   std::vector<Score> scores;
   for (const std::string& given : sources) {
     Score score;
-    if (given == kEmpty) {
-      score.source = kEmpty;
+    if (IsEmptyState(given)) {
+      score.source = kEmptyState;
       request.clear_source();
     } else {
       score.source = client::StateName(given);

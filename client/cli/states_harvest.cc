@@ -110,7 +110,7 @@ absl::Status Harvest(Session& session, const Arguments& arguments) {
 
   v1::HarvestOptions options;
   options.set_model(client::ModelName(arguments.model));
-  options.set_source_state(client::StateName(arguments.from));
+  if (!IsEmptyState(arguments.from)) options.set_source_state(client::StateName(arguments.from));
   options.set_keep_tokens(arguments.keep_tokens);
   options.set_request_id(arguments.request_id);
   for (const std::string& label : arguments.labels)
@@ -193,7 +193,9 @@ void AddStatesHarvest(CLI::App& parent, Session& session) {
   command->add_option("--text", a->text, "A document given here");
   command->add_option("--model", a->model, "Which model; may be left out when the server has one")
       ->check(kUtf8);
-  command->add_option("--from", a->from, "State that reading starts from; default: the empty one")
+  command
+      ->add_option("--from", a->from,
+                   "State that reading starts from, or the word 'empty' (the default)")
       ->type_name("STATE")
       ->check(kUtf8);
   command->add_option("--label", a->labels, "Label for every state; may be repeated")

@@ -53,7 +53,8 @@ absl::Status List(Session& session, const Arguments& arguments) {
   if (count > 0 && !output.json()) table.Print(output);
   if (count == arguments.limit) {
     const absl::StatusOr<std::optional<v1::State>> next = states.Next();
-    if (next.ok() && next->has_value()) output.Note("there are more; --limit shows them");
+    if (next.ok() && next->has_value())
+      output.Note(absl::StrCat("more than ", count, "; raise --limit to see them"));
   }
   return absl::OkStatus();
 }
@@ -78,7 +79,9 @@ void AddStatesList(CLI::App& parent, Session& session) {
                    "Only states of the backbone with this fingerprint")
       ->check(kUtf8);
   command->add_flag("--oldest-first", a->oldest_first, "Oldest first");
-  command->add_option("--limit", a->limit, "At most this many")->capture_default_str();
+  command->add_option("--limit", a->limit, "At most this many")
+      ->check(CLI::Range(1u, 1u << 30))
+      ->capture_default_str();
   command->callback([&session, a] { session.Choose([a](Session& s) { return List(s, *a); }); });
 }
 

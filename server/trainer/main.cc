@@ -8,7 +8,7 @@
 int main(int argc, char** argv) {
   CLI::App app("Makes, imports and publishes models for dreamstate-server", "dreamstate-trainer");
   app.require_subcommand(1);
-  app.set_version_flag("--version", DREAMSTATE_VERSION);
+  app.set_version_flag("--version", "dreamstate-trainer " DREAMSTATE_VERSION);
   const std::vector<dreamstate::trainer::Command> commands = {
       dreamstate::trainer::MakeImportCommand(app),
   };

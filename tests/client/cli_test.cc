@@ -295,6 +295,18 @@ TEST_F(CliTest, DeletingSeveralGoesOnAfterAFailure) {
   EXPECT_TRUE(server_.states().empty());
 }
 
+TEST_F(CliTest, WhatIsProbablyAMistakeIsToldOrRefused) {
+  const Process::Result unknown = Cli({"bogus"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("no such command: bogus"));
+  const Process::Result seed = Cli({"decode", "text", "--seed", "-1"});
+  EXPECT_EQ(seed.exit_code, 2);
+  EXPECT_THAT(seed.err, HasSubstr("--seed"));
+  EXPECT_EQ(Cli({"states", "list", "--limit", "0"}).exit_code, 2);
+  const std::string file = "/proc/self/limits";
+  EXPECT_THAT(Cli({"score", file}).err, HasSubstr("--file /proc/self/limits reads the file"));
+}
+
 TEST_F(CliTest, AListIsWalkedOnlyAsFarAsTheLimit) {
   for (const char* name : {"states/a", "states/b", "states/c"}) {
     v1::State state;
@@ -303,7 +315,7 @@ TEST_F(CliTest, AListIsWalkedOnlyAsFarAsTheLimit) {
   }
   const Process::Result result = Cli({"states", "list", "--limit", "2", "--json"});
   EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 2);
-  EXPECT_EQ(result.err, "there are more; --limit shows them\n");
+  EXPECT_EQ(result.err, "more than 2; raise --limit to see them\n");
 }
 
 TEST_F(CliTest, SomebodyElsesChangeInBetweenIsTriedAgain) {
@@ -471,7 +483,7 @@ TEST_F(CliTest, ScoreAsJsonAndPerToken) {
       "{\"source\":\"empty\",\"modelVersion\":\"models/alpha/versions/3\",\"totalNats\":4,"
       "\"bitsPerByte\":4,\"targetTokens\":\"2\",\"targetBytes\":\"2\",\"tokenNats\":[2,2]}\n");
   EXPECT_THAT(Cli({"score", "ab", "--per-token"}).out,
-              HasSubstr("\nTOKEN  empty NATS\n    0      2.0000\n    1      2.0000\n"));
+              HasSubstr("\nPOSITION  empty NATS\n       0      2.0000\n       1      2.0000\n"));
 }
 
 // ---- chat

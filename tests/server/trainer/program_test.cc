@@ -81,7 +81,7 @@ TEST(Program, HelpAndVersionAreNoErrors) {
   EXPECT_THAT(RunTrainer("import --help").out, HasSubstr("Examples:"));
   const Result version = RunTrainer("--version");
   EXPECT_EQ(version.code, 0);
-  EXPECT_EQ(version.out, DREAMSTATE_VERSION "\n");
+  EXPECT_EQ(version.out, "dreamstate-trainer " DREAMSTATE_VERSION "\n");
 }
 
 }  // namespace
