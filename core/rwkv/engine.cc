@@ -126,6 +126,13 @@ void Engine::Logits(const float* last_hidden, int rows, float* logits) {
   kernels::Gemm({&head, 1}, {workspace_.gemm_scratch.get(), workspace_.gemm_scratch_bytes}, pool_);
 }
 
+float Engine::Loss(const float* logits, int32_t target) {
+  float nll;
+  const int vocab = config().vocab;
+  kernels::NegativeLogLikelihood(logits, vocab, 1, vocab, &target, &nll, pool_);
+  return nll;
+}
+
 int Engine::Embed(std::span<const Segment> batch) {
   const int width = config().width;
   workspace_.tokens.clear();

@@ -63,6 +63,10 @@ class Engine {
   // [rows][V].
   void Logits(const float* last_hidden, int rows, float* logits);
 
+  // -ln p(target) in nats of one row of logits [V], to the bit what Forward gives for `nll`. target
+  // in [0, V).
+  float Loss(const float* logits, int32_t target);
+
   Slots& slots() { return slots_; }
   const Weights& weights() const { return *weights_; }
   const Config& config() const { return weights_->config; }

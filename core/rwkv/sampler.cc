@@ -148,9 +148,9 @@ double Sampler::Select(std::span<const float> logits) {
   }
 
   double total = 0.0;
-  const float inverse_temperature = greedy ? 1.0f : 1.0f / options_.temperature;
+  const float temperature = greedy ? 1.0f : options_.temperature;
   for (const Candidate& candidate : candidates_) {
-    const double weight = std::exp((candidate.logit - best) * inverse_temperature);
+    const double weight = std::exp((candidate.logit - best) / temperature);
     weights_.push_back(weight);
     total += weight;
   }

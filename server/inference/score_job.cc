@@ -5,13 +5,16 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
-#include "core/rwkv/sampler.h"
 #include "server/inference/scheduler_observer.h"
 
 namespace dreamstate::server {
 
 ScoreJob::ScoreJob(ScoreTask task, const CallTimes& times, Done done)
-    : task_(std::move(task)), times_(times), done_(std::move(done)) {
+    : task_(std::move(task)), times_(times), done_(std::move(done)) {}
+
+void ScoreJob::Start(JobContext& context) {
+  job_ = &context;
+  // Not before: many calls may wait, and these are larger than what they were sent.
   reading_ = task_.context;
   const bool first_is_known = reading_.empty() && task_.source.has_last_hidden();
   if (reading_.empty() && !first_is_known) reading_.push_back(task_.session->separator_token);
@@ -22,17 +25,13 @@ ScoreJob::ScoreJob(ScoreTask task, const CallTimes& times, Done done)
     targets_.push_back(task_.target[i + 1]);
   }
   nats_.assign(reading_.size(), 0.0f);
-}
-
-void ScoreJob::Start(JobContext& context) {
-  job_ = &context;
   context.observer().OnPrefixReused(task_.source.token_count());
   const int slot = context.slots()[0];
   task_.source.Load(context.engine(), slot);
-  if (!task_.context.empty() || !task_.source.has_last_hidden()) return;
+  if (!first_is_known) return;
   const std::span<float> logits = context.logits(slot);
   context.engine().Logits(task_.source.record->last_hidden.data(), 1, logits.data());
-  first_nats_.push_back(-rwkv::ComputeLogProbs(logits, task_.target.front(), 0).log_prob);
+  first_nats_.push_back(context.engine().Loss(logits.data(), task_.target.front()));
 }
 
 void ScoreJob::Offer(WorkList& work) {

@@ -153,6 +153,16 @@ TEST_P(EngineEverywhere, LastHiddenGivesTheSameLogits) {
   ASSERT_TRUE(fixture.engine.Forward({&segment, 1}).ok());
   fixture.engine.Logits(hidden.data(), 1, again.data());
   EXPECT_EQ(logits, again);
+  // A target read beside its context costs the same as one judged from the hidden vector.
+  fixture.engine.slots().Clear(1);
+  std::vector<int32_t> targets(tokens.size(), -1);
+  targets.back() = 31;
+  std::vector<float> nll(tokens.size());
+  segment.slot = 1;
+  segment.targets = targets;
+  segment.nll = nll.data();
+  ASSERT_TRUE(fixture.engine.Forward({&segment, 1}).ok());
+  EXPECT_EQ(fixture.engine.Loss(again.data(), 31), nll.back());
 }
 
 TEST_P(EngineEverywhere, LossesOfTargetsFollowFromTheLogits) {

@@ -90,6 +90,12 @@ TEST(Sampler, GreedyTakesTheFirstOfEqualLogits) {
   EXPECT_EQ(sampler.Sample(logits), 1);
 }
 
+TEST(Sampler, TheSmallestTemperatureIsGreedy) {
+  Sampler sampler({.temperature = std::numeric_limits<float>::denorm_min()}, 0, 3, Bytes());
+  std::vector<float> logits = {1.0f, 3.0f, 2.0f};
+  EXPECT_EQ(sampler.Sample(logits), 1);
+}
+
 TEST(Sampler, PenaltiesDecayAndDoNotCountDigits) {
   SamplingOptions options;
   options.temperature = 0.0f;
