@@ -1,5 +1,8 @@
 // dreamstate-server: reads options, runs the server until a signal, drains.
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
@@ -40,7 +43,27 @@ int Complain(ExitCode code, std::string_view line) {
   return code;
 }
 
+// A descriptor of 0 to 2 that is closed would be given to the next file opened, and the log written
+// into it.
+void OpenStandardDescriptors() {
+  for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR)) {
+    if (fd <= STDERR_FILENO) continue;
+    close(fd);
+    return;
+  }
+}
+
+// Each connection is a descriptor, and a listener that ran out of them does not recover.
+void RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int Main(int argc, const char* const* argv) {
+  OpenStandardDescriptors();
+  RaiseDescriptorLimit();
   // Before any thread starts: signals wait until somebody asks for them.
   const sigset_t signals = EndingSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
