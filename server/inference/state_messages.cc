@@ -135,9 +135,7 @@ absl::StatusOr<state::Record> FromTensorsMessage(const v1::StateTensors& message
                         .width = shape.width(),
                         .heads = shape.heads(),
                         .head_size = shape.head_size()};
-  if (const absl::Status valid = record.state.shape.Validate(); !valid.ok()) {
-    return FieldError("shape", StdView(valid.message()));
-  }
+  DS_RETURN_IF_ERROR(record.state.shape.Validate());
   if (!IsFingerprint(message.backbone_fingerprint())) {
     return FieldError("backbone_fingerprint", "expected 64 lower-case hexadecimal digits");
   }
@@ -153,10 +151,13 @@ absl::StatusOr<state::Record> FromTensorsMessage(const v1::StateTensors& message
       if (!(value - value == 0.0f)) return FieldError("last_hidden", "values must be finite");
     }
   }
-  if (const absl::Status valid = record.state.Validate(); !valid.ok()) {
-    return FieldError("wkv", StdView(valid.message()));
+  DS_RETURN_IF_ERROR(record.state.Validate());
+  // Far above any text, and far enough below the type's limit for tokens to be added.
+  constexpr int64_t kMaxTokens = int64_t{1} << 53;
+  if (message.token_count() < 0 || message.token_count() > kMaxTokens) {
+    return FieldError("token_count",
+                      StrCat("expected 0 to ", kMaxTokens, ", found ", message.token_count()));
   }
-  if (message.token_count() < 0) return FieldError("token_count", "must not be negative");
   record.token_count = message.token_count();
   return record;
 }
