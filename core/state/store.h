@@ -2,9 +2,9 @@
 // separate row.
 // 1. Put returns OK only after the record survives a crash.   2. Get returns exactly what Put was
 // given, or DATA_LOSS.
-// 3. A tenant sees only its own names.                          4. Delete frees space; children
-// keep a stub of the parent. Thread-safe. Owns its files; one process at a time (a second Open
-// answers FAILED_PRECONDITION and says who holds it).
+// 3. A tenant sees only its own names.  4. Delete frees space; children keep a stub of the parent; a
+// child put later names a parent without a description. Thread-safe. Owns its files; one process at
+// a time (a second Open answers FAILED_PRECONDITION and says who holds it).
 //
 // Errors: NOT_FOUND, ABORTED (an etag that moved), DATA_LOSS (the record is set aside and never
 // served), RESOURCE_EXHAUSTED (the disk cap, or a full disk), UNAVAILABLE (the files cannot be read
