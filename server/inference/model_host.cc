@@ -170,13 +170,15 @@ void ModelHost::Stop() {
   changed_.NotifyAll();
   for (const auto& session : Sessions()) session->scheduler->Stop();
   if (thread_.joinable()) thread_.join();
-  // A load may have ended in a session meanwhile.
-  for (const auto& session : Sessions()) session->scheduler->Stop();
 }
 
 bool ModelHost::stopping() const {
   MutexLock lock(mutex_);
   return draining_ || stopping_;
+}
+
+absl::Status ModelHost::CheckNotStopping() const {
+  return stopping() ? absl::CancelledError("the server is draining") : absl::OkStatus();
 }
 
 void ModelHost::Run() {
@@ -300,12 +302,13 @@ void ModelHost::Load(const LoadTarget& target) {
        .slot_bytes = weights.config.state_bytes() * options_.scheduler.slots});
   {
     MutexLock lock(mutex_);
+    // Whoever drains has already told every session there was.
+    if (draining_) return;
     ModelStatus& status = models_[target.model];
     status.session = *session;
     for (VersionStatus& version : status.versions) {
       if (version.version == target.version) version.state = VersionState::kServing;
     }
-    if (draining_) (*session)->scheduler->BeginDrain();
   }
   spdlog::info("{} serves as {}, loaded in {:.2f} s", name, (*session)->scheduler->numerics(),
                absl::ToDoubleSeconds(absl::Now() - start));
@@ -340,10 +343,12 @@ absl::StatusOr<std::shared_ptr<const ModelSession>> ModelHost::LoadSession(
   enter(VersionState::kVerifying, "verify");
   DS_RETURN_IF_ERROR(AtLowPriority([&] { return repository_->Verify(manifest); }));
   leave();
+  DS_RETURN_IF_ERROR(CheckNotStopping());
 
   enter(VersionState::kLoading, "load");
   DS_ASSIGN_OR_RETURN(const tensors::TensorSet tensors,
                       repository_->LoadComponent(manifest, "backbone"));
+  DS_RETURN_IF_ERROR(CheckNotStopping());
   const int64_t parameters = Parameters(tensors);
   SetState(target, [&](VersionStatus& version) { version.parameters = parameters; });
   DS_ASSIGN_OR_RETURN(const rwkv::WeightFormat format, FormatFor(manifest, parameters));
@@ -361,6 +366,7 @@ absl::StatusOr<std::shared_ptr<const ModelSession>> ModelHost::LoadSession(
   DS_ASSIGN_OR_RETURN(session->scheduler, Scheduler::Create(session->weights, options_.scheduler,
                                                             metrics_->ObserverOf(target.model)));
   leave();
+  DS_RETURN_IF_ERROR(CheckNotStopping());
 
   enter(VersionState::kWarmingUp, "self_test");
   DS_ASSIGN_OR_RETURN(const double tolerance, SelfTestTolerance(manifest.self_test, format));

@@ -99,6 +99,9 @@ class ModelHost : public ModelDirectory {
   void SetState(const LoadTarget& target, const std::function<void(VersionStatus&)>& change);
   std::vector<std::shared_ptr<const ModelSession>> Sessions() const;
   bool stopping() const;
+  // CANCELLED while stopping; asked between the phases of a load, so that a stop waits for one
+  // phase and not for all.
+  absl::Status CheckNotStopping() const;
 
   const std::unique_ptr<const repository::Repository> repository_;
   const ModelHostOptions options_;

@@ -36,6 +36,7 @@ class ModelHostTest : public ::testing::Test {
                                           if (serving) serving_.insert(model);
                                           changed_.NotifyAll();
                                         });
+    host_->Start();
   }
 
   void WaitUntilServing(const std::string& model) {
@@ -199,6 +200,22 @@ TEST_F(ModelHostTest, FindSaysWhatIsWrongWithAName) {
   EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound);
   ASSERT_TRUE(DetailsOf(missing).resource.has_value());
   EXPECT_EQ(DetailsOf(missing).resource->name, "models/c");
+}
+
+TEST_F(ModelHostTest, ALoadEndsEarlyWhenTheServerDrains) {
+  testing::PublishModel(repository(), "a", 1);
+  Start();
+  while (true) {  // until it has begun
+    const absl::StatusOr<ModelStatus> status = host_->Model("a");
+    if (status.ok() && status->versions[0].state != VersionState::kDiscovered) break;
+    std::this_thread::yield();
+  }
+  host_->BeginDrain();
+  const bool served = host_->Model("a")->session != nullptr;
+  host_->Stop();
+  const ModelStatus status = host_->Model("a").value();
+  EXPECT_EQ(status.session != nullptr, served);
+  EXPECT_NE(status.versions[0].state, VersionState::kFailed);
 }
 
 TEST_F(ModelHostTest, WhileDrainingNothingIsFoundAndCallersAreToldToRetry) {
