@@ -91,7 +91,9 @@ absl::StatusOr<std::shared_ptr<const ModelSession>> ModelHost::Find(std::string_
   MutexLock lock(mutex_);
   if (draining_) return UnavailableError("the server is draining", kLoadRetry);
   if (!scanned_ || (name.empty() && models_.empty())) {
-    return UnavailableError("no model yet", kLoadRetry);
+    return UnavailableError(
+        scan_problem_.empty() ? "no model yet" : StrCat("no model yet: ", scan_problem_),
+        kLoadRetry);
   }
   if (name.empty() && models_.size() > 1) {
     return FieldError(
@@ -124,7 +126,7 @@ std::vector<ModelStatus> ModelHost::Models() const {
 
 absl::StatusOr<ModelStatus> ModelHost::Model(const std::string& model) const {
   MutexLock lock(mutex_);
-  if (!scanned_) return UnavailableError("no model yet", kLoadRetry);
+  if (!scanned_) return UnavailableError(StrCat("no model yet: ", scan_problem_), kLoadRetry);
   const auto found = models_.find(model);
   if (found == models_.end()) {
     return ResourceError(absl::StatusCode::kNotFound, "model", ModelResourceName(model),
@@ -194,13 +196,33 @@ void ModelHost::Run() {
   }
 }
 
+std::string ModelHost::ProblemWith(const absl::StatusOr<std::vector<std::string>>& names) const {
+  if (!names.ok()) {
+    return StrCat("cannot read the model repository: ", StdView(names.status().message()));
+  }
+  const std::string& path = repository_->path();
+  if (names->empty()) {
+    return StrCat("the model repository ", path,
+                  " holds no model: expected bundles/<model>/<version>.json under it");
+  }
+  for (const std::string& model : options_.models) {
+    if (std::find(names->begin(), names->end(), model) == names->end()) {
+      return StrCat("the model repository ", path, " holds no model \"", model,
+                    "\": expected bundles/", model, "/<version>.json under it");
+    }
+  }
+  return "";
+}
+
+void ModelHost::SetScanProblem(std::string problem) {
+  MutexLock lock(mutex_);
+  if (problem != scan_problem_ && !problem.empty()) spdlog::warn("{}", problem);
+  scan_problem_ = std::move(problem);
+}
+
 void ModelHost::Scan() {
   const absl::StatusOr<std::vector<std::string>> names = repository_->ListModels();
-  const std::string problem = names.ok() ? "" : std::string(StdView(names.status().message()));
-  if (problem != scan_problem_ && !problem.empty()) {
-    spdlog::warn("cannot read the model repository: {}", problem);
-  }
-  scan_problem_ = problem;
+  SetScanProblem(ProblemWith(names));
   if (!names.ok()) return;
   for (const std::string& model : *names) {
     const bool wanted =

@@ -88,6 +88,9 @@ class ModelHost : public ModelDirectory {
  private:
   void Run();
   void Scan();
+  // What keeps `names`, the models found, from being all that was asked for; empty = nothing.
+  std::string ProblemWith(const absl::StatusOr<std::vector<std::string>>& names) const;
+  void SetScanProblem(std::string problem);
   void ScanModel(const std::string& model);
   std::vector<ModelView> View() const;
   void Load(const LoadTarget& target);
@@ -114,8 +117,8 @@ class ModelHost : public ModelDirectory {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, ModelStatus> models_ ABSL_GUARDED_BY(mutex_);
-  std::string scan_problem_;  // of the background thread: what the last look said, so that it is
-                              // logged once
+  // Why the last look found nothing to serve, or less than was asked for; logged when it changes.
+  std::string scan_problem_ ABSL_GUARDED_BY(mutex_) = "the repository has not been looked into";
   std::thread thread_;
 };
 

@@ -123,6 +123,33 @@ TEST_F(ModelHostTest, ACorruptBlobIsRejectedAndTheOlderVersionServes) {
               HasSubstr(newest.Find("backbone")->digest));
 }
 
+// Waits until Find's answer says more than that nothing was looked into yet.
+std::string WhyNothingServes(const ModelHost& host) {
+  while (true) {
+    const absl::Status status = host.Find("").status();
+    EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+    std::string message(status.message());
+    if (message.find("expected bundles/") != std::string::npos || status.ok()) return message;
+    std::this_thread::yield();
+  }
+}
+
+TEST_F(ModelHostTest, ARepositoryWithoutModelsSaysWhatItLooksFor) {
+  Start();
+  const std::string message = WhyNothingServes(*host_);
+  EXPECT_THAT(message, HasSubstr("no model yet: "));
+  EXPECT_THAT(message, HasSubstr(repository()));
+  EXPECT_THAT(message, HasSubstr("expected bundles/<model>/<version>.json under it"));
+}
+
+TEST_F(ModelHostTest, AModelThatIsAskedForAndMissingIsNamed) {
+  testing::PublishModel(repository(), "a", 1);
+  ModelHostOptions options;
+  options.models = {"other"};
+  Start(std::move(options));
+  EXPECT_THAT(WhyNothingServes(*host_), HasSubstr("holds no model \"other\""));
+}
+
 TEST_F(ModelHostTest, AnUnreadableManifestIsRejectedWithItsReason) {
   testing::PublishModel(repository(), "a", 1);
   testing::WriteAll(repository() + "/bundles/a/2.json", "{\"schema\": ");
