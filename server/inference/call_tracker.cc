@@ -22,7 +22,8 @@ class CallTracker::Interceptor : public grpc::experimental::Interceptor {
   }
   // A call that ended without a status was given up by its client.
   ~Interceptor() override {
-    tracker_->End(method_, code_.value_or(grpc::StatusCode::CANCELLED), ended_ - start_);
+    tracker_->End(method_, code_.value_or(grpc::StatusCode::CANCELLED),
+                  ended_.value_or(absl::Now()) - start_);
   }
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
@@ -46,7 +47,7 @@ class CallTracker::Interceptor : public grpc::experimental::Interceptor {
   CallTracker* const tracker_;
   const std::string& method_;
   const absl::Time start_;
-  absl::Time ended_ = start_;
+  std::optional<absl::Time> ended_;
   std::optional<grpc::StatusCode> code_;
 };
 

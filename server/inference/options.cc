@@ -11,6 +11,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -247,8 +248,25 @@ constexpr char kFooter[] =
     "another process);\n"
     "            2 bad flag or config file; 3 ended by a second signal.\n";
 
+absl::Status CheckAddress(std::string_view flag, const std::string& address) {
+  const size_t colon = address.rfind(':');
+  const std::string port = colon == std::string::npos ? "" : address.substr(colon + 1);
+  int number = 0;
+  const bool digits = port.find_first_not_of("0123456789") == std::string::npos;
+  if (colon != 0 && digits && absl::SimpleAtoi(port, &number) && number <= 65535) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      StrCat(flag, ": expected host:port, such as 127.0.0.1:50051, found \"",
+             absl::CEscape(address.substr(0, 80)), "\""));
+}
+
 // What no single value can say.
 absl::Status CheckTogether(const Options& options) {
+  DS_RETURN_IF_ERROR(CheckAddress("--listen-address", options.listen_address));
+  if (!options.admin_address.empty()) {
+    DS_RETURN_IF_ERROR(CheckAddress("--admin-address", options.admin_address));
+  }
   if (options.repository.empty()) {
     return absl::InvalidArgumentError("--repository: a model repository's directory is required");
   }
@@ -290,7 +308,15 @@ absl::Status FlagError(const CLI::App& app, const CLI::ParseError& error, int ar
 
 absl::StatusOr<Options> ParseConfig(std::string_view source, std::string_view json,
                                     Options defaults) {
-  const Json document = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  // Options are values and lists of them; printing deeper nesting in an error would exhaust the
+  // stack.
+  bool too_deep = false;
+  const auto bound = [&too_deep](int depth, Json::parse_event_t, Json&) {
+    if (depth > 3) too_deep = true;
+    return !too_deep;
+  };
+  const Json document = Json::parse(json, bound, /*allow_exceptions=*/false);
+  if (too_deep) return absl::InvalidArgumentError(StrCat(source, ": nested too deeply"));
   if (document.is_discarded()) {
     return absl::InvalidArgumentError(StrCat(source, ": not valid JSON"));
   }

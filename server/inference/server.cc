@@ -85,6 +85,11 @@ class WithoutReflection : public grpc::ServerBuilderOption {
   }
 };
 
+// The address as it is listened on: port 0 stands for one that was chosen.
+std::string WithPort(const std::string& address, int port) {
+  return StrCat(address.substr(0, address.rfind(':')), ":", port);
+}
+
 absl::StatusOr<std::unique_ptr<prometheus::Exposer>> Expose(const std::string& address,
                                                             const Metrics& metrics) {
   try {
@@ -197,8 +202,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     DS_RETURN_IF_ERROR(WriteFileAtomically(options.port_file, ports.dump() + "\n"));
   }
   server->parts_->host->Start();
-  spdlog::info("listening on {} (port {}), metrics on {} (port {})", options.listen_address,
-               grpc_port, options.admin_address, admin_port);
+  spdlog::info("listening on {}, metrics {}", WithPort(options.listen_address, grpc_port),
+               options.admin_address.empty()
+                   ? "off"
+                   : StrCat("on ", WithPort(options.admin_address, admin_port)));
   return server;
 }
 

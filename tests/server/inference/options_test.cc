@@ -124,6 +124,13 @@ TEST(Options, BadFlagsAreRefusedInOneLineThatSaysWhatWasExpected) {
       {{"--max-sequences", "512", "--step-max-tokens", "256"},
        {"--step-max-tokens", "--max-sequences"}},
       {{"--models", "No Name"}, {"--models", "No Name"}},
+      {{"--listen-address", "51210"}, {"--listen-address", "expected host:port", "51210"}},
+      {{"--listen-address", ""}, {"--listen-address", "expected host:port"}},
+      {{"--listen-address", ":50051"}, {"--listen-address", "expected host:port"}},
+      {{"--listen-address", "localhost:"}, {"--listen-address", "expected host:port"}},
+      {{"--listen-address", "localhost:http"}, {"--listen-address", "expected host:port"}},
+      {{"--listen-address", "localhost:65536"}, {"--listen-address", "expected host:port"}},
+      {{"--admin-address", "9464"}, {"--admin-address", "expected host:port", "9464"}},
       {{"stray"}, {"stray"}},
   };
   for (const Refused& row : table) {
@@ -178,6 +185,13 @@ TEST(Options, DeeplyNestedAndHugeConfigFilesDoNoHarm) {
 TEST(Options, AMissingConfigFileIsNamed) {
   const auto command = Parse({"--config", "/no/such/file.json"});
   EXPECT_THAT(command.status().message(), HasSubstr("/no/such/file.json"));
+}
+
+TEST(ParseConfig, DeepNestingIsRefusedInsteadOfExhaustingTheStack) {
+  const std::string deep =
+      "{\"threads\":" + std::string(400'000, '[') + std::string(400'000, ']') + "}";
+  const absl::StatusOr<Options> options = ParseConfig("c.json", deep, Options());
+  EXPECT_EQ(options.status().message(), "c.json: nested too deeply");
 }
 
 }  // namespace
