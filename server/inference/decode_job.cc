@@ -74,6 +74,7 @@ void DecodeJob::Poll() {
   const ReaderProgress reader = sink_->reader();
   reader_has_room_ = reader.has_room;
   if (!stall_.Check(reader, job_->now()) && failure_.ok()) {
+    reader_stalled_ = true;
     failure_ = QuotaError(
         "stream reader",
         StrCat("nothing was read for ", absl::FormatDuration(context_.limits.reader_stall)), {});
@@ -328,6 +329,10 @@ void DecodeJob::BranchDone(Branch& branch) {
   if (branches_done_ == task_.branches && failure_.ok()) failure_ = store_error_;
 }
 
-void DecodeJob::End(const absl::Status& status) { sink_->Finish(status); }
+void DecodeJob::End(const absl::Status& status) {
+  const bool nobody_reads =
+      reader_stalled_ || absl::IsCancelled(status) || absl::IsDeadlineExceeded(status);
+  sink_->Finish(status, nobody_reads ? Unread::kDrop : Unread::kSend);
+}
 
 }  // namespace dreamstate::server

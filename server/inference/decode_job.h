@@ -17,6 +17,11 @@
 
 namespace dreamstate::server {
 
+// What becomes of messages that the reader has not taken when a decode ends. It gets them (they
+// name states that were saved), unless nobody would take them: the caller is gone or late, or its
+// reader has stalled.
+enum class Unread { kSend, kDrop };
+
 // Where a decode's messages go. Called by the job on the loop thread; must not block.
 class DecodeSink {
  public:
@@ -24,7 +29,7 @@ class DecodeSink {
   virtual ReaderProgress reader() = 0;
   virtual void Send(v1::DecodeResponse message) = 0;
   // The last call, once: OK after every branch's finish message, otherwise why there is no more.
-  virtual void Finish(const absl::Status& status) = 0;
+  virtual void Finish(const absl::Status& status, Unread unread) = 0;
 };
 
 class DecodeJob final : public Job {
@@ -96,6 +101,7 @@ class DecodeJob final : public Job {
   int branches_done_ = 0;
   absl::Time started_;
   bool reader_has_room_ = true;
+  bool reader_stalled_ = false;
   absl::Status store_error_;  // the first
   absl::Status failure_;
 };

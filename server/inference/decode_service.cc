@@ -26,7 +26,7 @@ class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, 
   DecodeStream(const ServingContext& context, const grpc::CallbackServerContext& call,
                const v1::DecodeRequest& request)
       : context_(context), times_(TimesOf(call, *context.clock)), caller_(times_.cancelled) {
-    if (absl::Status status = Begin(request); !status.ok()) Finish(status);
+    if (absl::Status status = Begin(request); !status.ok()) Finish(status, Unread::kSend);
   }
 
   ReaderProgress reader() override {
@@ -41,14 +41,13 @@ class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, 
     WriteNext();
   }
 
-  void Finish(const absl::Status& status) override {
+  void Finish(const absl::Status& status, Unread unread) override {
     bool end = false;
     {
       MutexLock lock(mutex_);
       status_ = status;
-      // What a reader has not taken of an answer that failed is of no use to it; it must not keep
-      // the call open either.
-      if (!status.ok()) queue_.clear();
+      dropped_ = unread == Unread::kDrop;
+      if (dropped_) queue_.clear();
       end = Ends();
     }
     // The very last thing, without the lock: gRPC may delete this from here on.
@@ -97,7 +96,7 @@ class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, 
         shared->source = *std::move(source);
         status = Submit(std::move(*shared));
       }
-      if (!status.ok()) Finish(status);
+      if (!status.ok()) Finish(status, Unread::kSend);
     });
     return absl::OkStatus();
   }
@@ -118,7 +117,7 @@ class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, 
   // Whether the call is to be finished now; true once.
   bool Ends() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (finished_ || !status_) return false;
-    if (status_->ok() && (writing_ || !queue_.empty())) return false;
+    if (!dropped_ && (writing_ || !queue_.empty())) return false;
     finished_ = true;
     return true;
   }
@@ -136,6 +135,7 @@ class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, 
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool full_ ABSL_GUARDED_BY(mutex_) = false;  // until half of the queue is taken
   uint64_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool dropped_ ABSL_GUARDED_BY(mutex_) = false;  // nobody takes what is written
   std::optional<absl::Status> status_ ABSL_GUARDED_BY(mutex_);
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };

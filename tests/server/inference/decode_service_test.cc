@@ -328,6 +328,22 @@ TEST(DecodeService, AReaderThatDoesNotReadPausesItsDecode) {
   EXPECT_GT(pieces, 0);
 }
 
+TEST(DecodeService, SavedStatesAreNamedAlsoWhenAnotherBranchsSaveFails) {
+  GrpcServing grpc({.slots = 8, .max_step_tokens = 16});
+  grpc.serving.store.FailPutsAfter(7, QuotaError("state store bytes", "the disk is full", {}));
+  v1::DecodeRequest request = Request("x", 4);
+  request.set_branches(8);
+  request.mutable_save_state();
+  const auto [status, messages] = grpc.Decode(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("the disk is full"));
+  int named = 0;
+  for (const auto& [index, branch] : Branches(messages)) {
+    named += branch.finish.has_saved_state() ? 1 : 0;
+  }
+  EXPECT_EQ(named, 7);
+}
+
 TEST(DecodeService, ManyCallersAtOnceAreAllAnswered) {
   GrpcServing grpc({.threads = 2, .slots = 4, .max_step_tokens = 16});
   const std::string expected = Branches(grpc.Decode(Request("same", 30)).second).at(0).raw;

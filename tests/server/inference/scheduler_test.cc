@@ -16,7 +16,7 @@ class WatchingSink final : public DecodeSink {
   explicit WatchingSink(std::function<void(int)> on_message) : on_message_(std::move(on_message)) {}
   ReaderProgress reader() override { return {}; }
   void Send(v1::DecodeResponse message) override { on_message_(++messages_); }
-  void Finish(const absl::Status& status) override { end_.Finish(status); }
+  void Finish(const absl::Status& status, Unread unread) override { end_.Finish(status, unread); }
   absl::Status Wait() { return end_.Wait(); }
   int messages() const { return messages_; }
 

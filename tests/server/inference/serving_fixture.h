@@ -66,6 +66,12 @@ class MemoryStore final : public state::StateStore {
     MutexLock lock(mutex_);
     put_status_ = std::move(status);
   }
+  // As FailPuts, once `number` more have worked.
+  void FailPutsAfter(int number, absl::Status status) {
+    MutexLock lock(mutex_);
+    later_put_status_ = std::move(status);
+    good_puts_ = number;
+  }
   // Holds Puts until ReleasePuts.
   void HoldPuts() {
     MutexLock lock(mutex_);
@@ -92,6 +98,7 @@ class MemoryStore final : public state::StateStore {
     changed_.NotifyAll();
     while (held_) changed_.Wait(mutex_);
     --waiting_;
+    if (!later_put_status_.ok() && good_puts_-- == 0) put_status_ = later_put_status_;
     if (!put_status_.ok()) return put_status_;
     ++puts_;
     record.id = "s" + std::to_string(puts_);
@@ -153,6 +160,8 @@ class MemoryStore final : public state::StateStore {
   Mutex mutex_;
   ConditionVariable changed_;
   absl::Status put_status_ ABSL_GUARDED_BY(mutex_);
+  absl::Status later_put_status_ ABSL_GUARDED_BY(mutex_);
+  int good_puts_ ABSL_GUARDED_BY(mutex_) = 0;
   bool held_ ABSL_GUARDED_BY(mutex_) = false;
   int waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   int puts_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -176,7 +185,7 @@ class CollectingSink final : public DecodeSink {
     messages_.push_back(std::move(message));
     changed_.NotifyAll();
   }
-  void Finish(const absl::Status& status) override {
+  void Finish(const absl::Status& status, Unread /*unread*/) override {
     MutexLock lock(mutex_);
     ++finishes_;
     status_ = status;
