@@ -307,8 +307,9 @@ void DecodeJob::SaveState(int index) {
   const std::span<const float> hidden = job_->last_hidden(branch.slot);
   record.last_hidden.assign(hidden.begin(), hidden.end());
 
+  // The slot stays taken until the store has answered: so no more states wait to be written than
+  // there are slots.
   branch.phase = Branch::Phase::kStoring;
-  job_->ReleaseSlot(branch.slot);
   writer_.Put(index, std::move(record), std::move(tokens), task_.save->keep_tokens,
               task_.save->annotations);
 }
@@ -322,8 +323,7 @@ void DecodeJob::SendFinish(int index, const state::Description* saved) {
 }
 
 void DecodeJob::BranchDone(Branch& branch) {
-  // A slot that was released for storing belongs to another job by now.
-  if (branch.phase != Branch::Phase::kStoring) job_->ReleaseSlot(branch.slot);
+  job_->ReleaseSlot(branch.slot);
   branch.phase = Branch::Phase::kDone;
   ++branches_done_;
   if (branches_done_ == task_.branches && failure_.ok()) failure_ = store_error_;

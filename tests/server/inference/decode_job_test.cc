@@ -284,20 +284,38 @@ TEST(DecodeJob, AFailedPutIsAnErrorAndNotALostAcknowledgement) {
 }
 
 TEST(DecodeJob, FinishIsSentOnlyAfterTheStateIsDurable) {
-  Serving serving({.slots = 1, .max_step_tokens = 8});
+  Serving serving({.slots = 2, .max_step_tokens = 8});
   serving.store.HoldPuts();
   DecodeTask task = serving.Task("abc", 4);
   task.save.emplace();
   CollectingSink sink;
   ASSERT_TRUE(serving.Submit(task, &sink).ok());
   serving.store.WaitForHeldPuts(1);
-  // The loop does not wait for the store: another job runs in the slot meanwhile.
+  // The loop does not wait for the store: another job runs meanwhile.
   EXPECT_EQ(serving.Decode(serving.Task("other", 3)).at(0).finishes, 1);
   EXPECT_EQ(sink.finishes(), 0);
   EXPECT_EQ(Branches(sink.messages()).at(0).finishes, 0);
   serving.store.ReleasePuts();
   ASSERT_TRUE(sink.Wait().ok());
   EXPECT_EQ(Branches(sink.messages()).at(0).finish.saved_state().name(), "states/s1");
+}
+
+TEST(DecodeJob, NoMoreStatesWaitToBeStoredThanThereAreSlots) {
+  Serving serving({.slots = 2, .max_step_tokens = 8});
+  serving.store.HoldPuts();
+  DecodeTask task = serving.Task("abc", 4);
+  task.save.emplace();
+  std::vector<CollectingSink> sinks(5);
+  for (CollectingSink& sink : sinks) ASSERT_TRUE(serving.Submit(task, &sink).ok());
+  serving.store.WaitForHeldPuts(2);
+  const SchedulerSnapshot snapshot = serving.session->scheduler->Snapshot();
+  EXPECT_TRUE(snapshot.free_slots.empty());
+  EXPECT_EQ(snapshot.waiting.size(), 3u);
+  serving.store.ReleasePuts();
+  for (CollectingSink& sink : sinks) EXPECT_TRUE(sink.Wait().ok());
+  EXPECT_EQ(serving.store.puts(), 5);
+  const SchedulerSnapshot after = serving.session->scheduler->Snapshot();
+  EXPECT_EQ(after.free_slots.size(), 2u);
 }
 
 TEST(DecodeJob, ASlowReaderStallsOnlyItself) {
