@@ -94,7 +94,7 @@ class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, 
       absl::Status status = source.status();
       if (source.ok()) {
         shared->source = *std::move(source);
-        status = Submit(std::move(*shared));
+        status = WithoutExceptions([&] { return Submit(std::move(*shared)); });
       }
       if (!status.ok()) Finish(status, Unread::kSend);
     });
@@ -172,7 +172,7 @@ class ScoreCall final : public grpc::ServerUnaryReactor {
       absl::Status status = source.status();
       if (source.ok()) {
         shared->source = *std::move(source);
-        status = Submit(std::move(*shared));
+        status = WithoutExceptions([&] { return Submit(std::move(*shared)); });
       }
       if (!status.ok()) Finish(ToGrpcStatus(status));
     });

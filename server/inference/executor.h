@@ -4,13 +4,31 @@
 
 #include <cstddef>
 #include <deque>
+#include <exception>
 #include <functional>
+#include <new>
 #include <thread>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "core/base/mutex.h"
+#include "core/base/status.h"
 
 namespace dreamstate::server {
+
+// What `body` () -> absl::Status or absl::StatusOr<...> returns; what it throws as a status:
+// RESOURCE_EXHAUSTED when memory ran out, INTERNAL otherwise. Work whose end somebody waits for
+// runs through this, because an exception that leaves an executor's thread ends the process.
+template <typename Body>
+auto WithoutExceptions(Body&& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return QuotaError("memory", "not enough memory for this call", absl::Seconds(1));
+  } catch (const std::exception& error) {
+    return absl::InternalError(error.what());
+  }
+}
 
 // Runs work in order of arrival on a few threads, with a bounded queue. Thread-safe.
 class Executor {

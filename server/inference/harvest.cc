@@ -81,7 +81,9 @@ class HarvestStream final
   absl::Status Launch(const v1::Document& document, DocumentTask task);
   // Answers with the states that are known, then reads the document for the others. On the
   // executor.
-  void AnswerFromMemory(DocumentTask task, std::map<int64_t, std::string> known);
+  void AnswerFromMemory(DocumentTask task, const std::map<int64_t, std::string>& known);
+  // False when there are others, and a job that reads the document for them.
+  absl::StatusOr<bool> AnswerKnown(DocumentTask task, const std::map<int64_t, std::string>& known);
   absl::Status Submit(DocumentTask task);
 
   void Settle(const std::string& document_id, const absl::Status& status)
@@ -248,7 +250,18 @@ absl::Status HarvestStream::Launch(const v1::Document& document, DocumentTask ta
                     plan_->session->scheduler->options().retry_after);
 }
 
-void HarvestStream::AnswerFromMemory(DocumentTask task, std::map<int64_t, std::string> known) {
+void HarvestStream::AnswerFromMemory(DocumentTask task,
+                                     const std::map<int64_t, std::string>& known) {
+  const std::string id = task.id;
+  const absl::StatusOr<bool> answered =
+      WithoutExceptions([&] { return AnswerKnown(std::move(task), known); });
+  if (answered.ok() && !*answered) return;
+  Turn turn(*this);
+  Settle(id, answered.status());
+}
+
+absl::StatusOr<bool> HarvestStream::AnswerKnown(DocumentTask task,
+                                                const std::map<int64_t, std::string>& known) {
   std::vector<DocumentTask::Mark> to_make;
   for (const DocumentTask::Mark& mark : task.marks) {
     const auto id = known.find(mark.position);
@@ -267,14 +280,9 @@ void HarvestStream::AnswerFromMemory(DocumentTask task, std::map<int64_t, std::s
     to_make.push_back(mark);
   }
   task.marks = std::move(to_make);
-  const std::string id = task.id;
-  absl::Status status;
-  if (!task.marks.empty()) {
-    status = Submit(std::move(task));
-    if (status.ok()) return;
-  }
-  Turn turn(*this);
-  Settle(id, status);
+  if (task.marks.empty()) return true;
+  DS_RETURN_IF_ERROR(Submit(std::move(task)));
+  return false;
 }
 
 absl::Status HarvestStream::Submit(DocumentTask task) {

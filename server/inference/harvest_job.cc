@@ -103,7 +103,11 @@ void HarvestJob::KeepState() {
     writer_.Put(static_cast<int>(mark_), std::move(record), std::move(tokens), plan_->keep_tokens,
                 task_.annotations,
                 [lease = lease_, id = task_.id, position](const state::Description& description) {
-                  lease->Remember(id, position, description.record.id);
+                  // A state that is durable is told, also when there is no memory to remember it.
+                  WithoutExceptions([&] {
+                    lease->Remember(id, position, description.record.id);
+                    return absl::OkStatus();
+                  }).IgnoreError();
                 });
   }
   ++mark_;

@@ -45,17 +45,11 @@ void FetchSource(const ServingContext& context, std::shared_ptr<const ModelSessi
     return;
   }
   auto fetch = [store = context.store, session, id, done] {
-    absl::StatusOr<std::shared_ptr<const state::Record>> record = store->Get(kTenant, id);
-    if (!record.ok()) {
-      done(record.status());
-      return;
-    }
-    if (absl::Status status = CheckBackbone(**record, *session, StateResourceName(id));
-        !status.ok()) {
-      done(status);
-      return;
-    }
-    done(Source{.record = *std::move(record), .id = id});
+    done(WithoutExceptions([&]() -> absl::StatusOr<Source> {
+      DS_ASSIGN_OR_RETURN(std::shared_ptr<const state::Record> record, store->Get(kTenant, id));
+      DS_RETURN_IF_ERROR(CheckBackbone(*record, *session, StateResourceName(id)));
+      return Source{.record = std::move(record), .id = id};
+    }));
   };
   if (!context.executor->TrySubmit(std::move(fetch))) {
     done(QuotaError("state store queue", "too many calls wait",

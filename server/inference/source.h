@@ -38,7 +38,7 @@ absl::Status CheckBackbone(const state::Record& record, const ModelSession& sess
 
 // Gets state `id` from the store on the executor and gives it to `done` on the executor's thread,
 // or the error (`done` is then called either there or before this returns). Empty `id`: the empty
-// state, at once.
+// state, at once. `done` must not throw.
 void FetchSource(const ServingContext& context, std::shared_ptr<const ModelSession> session,
                  const std::string& id, std::function<void(absl::StatusOr<Source>)> done);
 

@@ -28,12 +28,14 @@ void StoreWriter::Put(int tag, state::Record record, std::vector<int32_t> tokens
                 record = std::make_shared<state::Record>(std::move(record)),
                 tokens = std::move(tokens), keep_tokens, annotations,
                 stored = std::move(stored)]() mutable {
-    record->lineage.tokens_read = static_cast<int64_t>(tokens.size());
-    record->lineage.tokens_sha256 = state::TokensSha256(tokens);
-    if (keep_tokens) record->lineage.kept_tokens = std::move(tokens);
     const absl::Time start = clock->Now();
     absl::StatusOr<state::Description> description =
-        store->Put(kTenant, std::move(*record), annotations);
+        WithoutExceptions([&]() -> absl::StatusOr<state::Description> {
+          record->lineage.tokens_read = static_cast<int64_t>(tokens.size());
+          record->lineage.tokens_sha256 = state::TokensSha256(tokens);
+          if (keep_tokens) record->lineage.kept_tokens = std::move(tokens);
+          return store->Put(kTenant, std::move(*record), annotations);
+        });
     if (stored && description.ok()) stored(*description);
     replies->Add({tag, std::move(description), clock->Now() - start});
   };

@@ -28,7 +28,7 @@ class StoreWriter {
   // Starts storing `record`. `tokens` is what its operation read: hashed into its lineage, and kept
   // there when `keep_tokens`.
   // `stored`, when given, is called on the executor once the record is durable, also when the job
-  // has ended meanwhile.
+  // has ended meanwhile; it must not throw.
   void Put(int tag, state::Record record, std::vector<int32_t> tokens, bool keep_tokens,
            const state::Annotations& annotations,
            std::function<void(const state::Description&)> stored = nullptr);

@@ -293,6 +293,29 @@ TEST(HarvestStates, ARetryAnswersWithTheStatesMadeBefore) {
   EXPECT_EQ(grpc.Harvest({options(61)}).status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
 }
 
+TEST(HarvestStates, MemoryThatRunsOutIsAnAnswerAndServingGoesOn) {
+  GrpcServing grpc;
+  const auto options = Options([](v1::HarvestOptions& o) { o.set_request_id("key"); });
+  const std::vector<v1::HarvestStatesRequest> stream = {options, Document("doc", "text")};
+  const auto made = grpc.Harvest(stream);
+  ASSERT_TRUE(made.status.ok());
+  const std::string name = made.states.at("doc")[0].state().name();
+
+  grpc.serving.store.RunOutOfMemory(true);
+  // From what is remembered, from a new document, and from a source.
+  for (const auto& again : {stream, {Options(), Document("doc", "other")}}) {
+    const auto harvested = grpc.Harvest(again);
+    EXPECT_TRUE(harvested.status.ok());
+    EXPECT_EQ(harvested.errors.at("doc").code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  }
+  EXPECT_EQ(grpc.Harvest({Options([&](v1::HarvestOptions& o) { o.set_source_state(name); })})
+                .status.error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+
+  grpc.serving.store.RunOutOfMemory(false);
+  EXPECT_EQ(grpc.Harvest(stream).states.at("doc")[0].state().name(), name);
+}
+
 TEST(HarvestStates, ACancelledStreamFreesItsSlotsAndCanBeRetried) {
   GrpcServing grpc({.slots = 2, .max_step_tokens = 4});
   const auto options = Options([](v1::HarvestOptions& o) { o.set_request_id("again"); });

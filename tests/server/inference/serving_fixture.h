@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,6 +73,11 @@ class MemoryStore final : public state::StateStore {
     later_put_status_ = std::move(status);
     good_puts_ = number;
   }
+  // Put, Get and Describe throw as if memory had run out.
+  void RunOutOfMemory(bool out) {
+    MutexLock lock(mutex_);
+    out_of_memory_ = out;
+  }
   // Holds Puts until ReleasePuts.
   void HoldPuts() {
     MutexLock lock(mutex_);
@@ -98,6 +104,7 @@ class MemoryStore final : public state::StateStore {
     changed_.NotifyAll();
     while (held_) changed_.Wait(mutex_);
     --waiting_;
+    if (out_of_memory_) throw std::bad_alloc();
     if (!later_put_status_.ok() && good_puts_-- == 0) put_status_ = later_put_status_;
     if (!put_status_.ok()) return put_status_;
     ++puts_;
@@ -119,6 +126,7 @@ class MemoryStore final : public state::StateStore {
   absl::StatusOr<std::shared_ptr<const state::Record>> Get(const std::string& tenant,
                                                            const std::string& id) override {
     MutexLock lock(mutex_);
+    if (out_of_memory_) throw std::bad_alloc();
     const auto found = records_.find({tenant, id});
     if (found == records_.end()) return NotFound(id);
     return found->second->record;
@@ -126,6 +134,7 @@ class MemoryStore final : public state::StateStore {
   absl::StatusOr<state::Description> Describe(const std::string& tenant,
                                               const std::string& id) override {
     MutexLock lock(mutex_);
+    if (out_of_memory_) throw std::bad_alloc();
     const auto found = records_.find({tenant, id});
     if (found == records_.end()) return NotFound(id);
     return found->second->description;
@@ -162,6 +171,7 @@ class MemoryStore final : public state::StateStore {
   absl::Status put_status_ ABSL_GUARDED_BY(mutex_);
   absl::Status later_put_status_ ABSL_GUARDED_BY(mutex_);
   int good_puts_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool out_of_memory_ ABSL_GUARDED_BY(mutex_) = false;
   bool held_ ABSL_GUARDED_BY(mutex_) = false;
   int waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   int puts_ ABSL_GUARDED_BY(mutex_) = 0;
