@@ -66,8 +66,8 @@ void DecodeJob::Poll() {
     job_->observer().OnStoreCall("put", reply.description.status(), reply.duration);
     if (reply.description.ok()) {
       SendFinish(reply.tag, &*reply.description);
-    } else if (store_error_.ok()) {
-      store_error_ = reply.description.status();
+    } else if (save_error_.ok()) {
+      save_error_ = reply.description.status();
     }
     BranchDone(branch);
   }
@@ -307,6 +307,11 @@ void DecodeJob::SaveState(int index) {
   const std::span<const float> hidden = job_->last_hidden(branch.slot);
   record.last_hidden.assign(hidden.begin(), hidden.end());
 
+  if (const absl::Status status = CheckNotOverflowed(record, task_.source); !status.ok()) {
+    if (save_error_.ok()) save_error_ = status;
+    BranchDone(branch);
+    return;
+  }
   // The slot stays taken until the store has answered: so no more states wait to be written than
   // there are slots.
   branch.phase = Branch::Phase::kStoring;
@@ -326,7 +331,7 @@ void DecodeJob::BranchDone(Branch& branch) {
   job_->ReleaseSlot(branch.slot);
   branch.phase = Branch::Phase::kDone;
   ++branches_done_;
-  if (branches_done_ == task_.branches && failure_.ok()) failure_ = store_error_;
+  if (branches_done_ == task_.branches && failure_.ok()) failure_ = save_error_;
 }
 
 void DecodeJob::End(const absl::Status& status) {

@@ -102,7 +102,7 @@ class DecodeJob final : public Job {
   absl::Time started_;
   bool reader_has_room_ = true;
   bool reader_stalled_ = false;
-  absl::Status store_error_;  // the first
+  absl::Status save_error_;  // the first
   absl::Status failure_;
 };
 

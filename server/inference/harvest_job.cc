@@ -48,7 +48,8 @@ void HarvestJob::Poll() {
 }
 
 void HarvestJob::Offer(WorkList& work) {
-  if (AllRead() || !reader_has_room_ || writer_.outstanding() >= kMaxWrites) return;
+  if (AllRead() || !failure_.ok() || !reader_has_room_ || writer_.outstanding() >= kMaxWrites)
+    return;
   work.Add(0, WorkKind::kPrefill, task_.marks[mark_].tokens - read_);
 }
 
@@ -90,6 +91,8 @@ state::Record HarvestJob::MakeRecord() const {
 
 void HarvestJob::KeepState() {
   state::Record record = MakeRecord();
+  failure_ = CheckNotOverflowed(record, plan_->source);
+  if (!failure_.ok()) return;
   const int64_t position = task_.marks[mark_].position;
   if (plan_->inline_tensors) {
     v1::HarvestedState message;

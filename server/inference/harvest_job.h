@@ -47,7 +47,10 @@ class HarvestJob final : public Job {
   void Read(int tag, int tokens) override;
   bool done() const override { return AllRead() && writer_.outstanding() == 0; }
   absl::Time alarm() const override { return sink_->alarm(); }
-  absl::Status failure() const override { return failure_; }
+  // States that are being stored are told first.
+  absl::Status failure() const override {
+    return writer_.outstanding() == 0 ? failure_ : absl::OkStatus();
+  }
   void End(const absl::Status& status) override;
 
  private:

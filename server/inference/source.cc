@@ -1,5 +1,7 @@
 #include "server/inference/source.h"
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "core/base/status.h"
@@ -36,6 +38,15 @@ absl::Status CheckBackbone(const state::Record& record, const ModelSession& sess
       subject, StrCat("expected a state of ", expected.layers, " layers, width ", expected.width,
                       ", ", expected.heads, " heads of ", expected.head_size, "; found ",
                       found.layers, ", ", found.width, ", ", found.heads, " of ", found.head_size));
+}
+
+absl::Status CheckNotOverflowed(const state::Record& record, const Source& source) {
+  const auto finite = [](float value) { return std::isfinite(value); };
+  if (record.state.Validate().ok() && std::ranges::all_of(record.last_hidden, finite)) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      StrCat("the state overflowed: what was read from ", source.Description(), " is not finite"));
 }
 
 void FetchSource(const ServingContext& context, std::shared_ptr<const ModelSession> session,

@@ -36,6 +36,9 @@ struct Source {
 absl::Status CheckBackbone(const state::Record& record, const ModelSession& session,
                            std::string_view subject);
 
+// FAILED_PRECONDITION when a state that was read from `source` is no longer finite.
+absl::Status CheckNotOverflowed(const state::Record& record, const Source& source);
+
 // Gets state `id` from the store on the executor and gives it to `done` on the executor's thread,
 // or the error (`done` is then called either there or before this returns). Empty `id`: the empty
 // state, at once. `done` must not throw.

@@ -380,5 +380,25 @@ TEST(DecodeJob, AStateThatOverflowedIsRefusedAndServingGoesOn) {
   EXPECT_EQ(serving.Decode(serving.Task("a", 4)).at(0).finishes, 1);
 }
 
+TEST(DecodeJob, AStateThatOverflowedIsNotSaved) {
+  Serving serving;
+  auto record = std::make_shared<state::Record>();
+  record->fingerprint = TestWeights()->fingerprint;
+  record->state = state::State::Empty(state::Shape::Of(TestWeights()->config));
+  record->state.wkv.assign(record->state.wkv.size(), 3e38f);
+  record->state.shift.assign(record->state.shift.size(), 3e38f);
+  // The first token comes from this; the state breaks when the token is read into it.
+  record->last_hidden.assign(static_cast<size_t>(TestWeights()->config.width), 0.5f);
+  DecodeTask task = serving.Task("", 1);
+  task.source.record = record;
+  task.save.emplace();
+  CollectingSink sink;
+  ASSERT_TRUE(serving.Submit(task, &sink).ok());
+  const absl::Status status = sink.Wait();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("the state overflowed"));
+  EXPECT_EQ(serving.store.puts(), 0);
+}
+
 }  // namespace
 }  // namespace dreamstate::server

@@ -316,6 +316,28 @@ TEST(HarvestStates, MemoryThatRunsOutIsAnAnswerAndServingGoesOn) {
   EXPECT_EQ(grpc.Harvest(stream).states.at("doc")[0].state().name(), name);
 }
 
+TEST(HarvestStates, AHarvestOfAStateThatOverflowsIsADocumentError) {
+  GrpcServing grpc;
+  state::Record record;
+  record.fingerprint = TestWeights()->fingerprint;
+  record.state = state::State::Empty(state::Shape::Of(TestWeights()->config));
+  record.state.wkv.assign(record.state.wkv.size(), 3e38f);
+  record.state.shift.assign(record.state.shift.size(), 3e38f);
+  ASSERT_TRUE(grpc.serving.store.Put("default", record, {}).ok());
+  for (const bool inline_tensors : {false, true}) {
+    const auto harvested = grpc.Harvest({Options([&](v1::HarvestOptions& o) {
+                                           o.set_source_state("states/s1");
+                                           o.set_inline_tensors(inline_tensors);
+                                         }),
+                                         Document("doc", "text")});
+    EXPECT_TRUE(harvested.status.ok());
+    EXPECT_TRUE(harvested.states.empty());
+    EXPECT_EQ(harvested.errors.at("doc").code(), grpc::StatusCode::FAILED_PRECONDITION);
+    EXPECT_THAT(harvested.errors.at("doc").message(), HasSubstr("the state overflowed"));
+  }
+  EXPECT_EQ(grpc.serving.store.puts(), 1);
+}
+
 TEST(HarvestStates, ACancelledStreamFreesItsSlotsAndCanBeRetried) {
   GrpcServing grpc({.slots = 2, .max_step_tokens = 4});
   const auto options = Options([](v1::HarvestOptions& o) { o.set_request_id("again"); });
