@@ -117,6 +117,10 @@ void HarvestJob::KeepState() {
   if (AllRead()) job_->ReleaseSlot(slot_);
 }
 
-void HarvestJob::End(const absl::Status& status) { sink_->DocumentDone(task_, status); }
+void HarvestJob::End(const absl::Status& status) {
+  // A retry may follow the stream's end at once.
+  lease_.reset();
+  sink_->DocumentDone(task_, status);
+}
 
 }  // namespace dreamstate::server

@@ -61,7 +61,7 @@ class HarvestJob final : public Job {
   const std::shared_ptr<const HarvestPlan> plan_;
   const DocumentTask task_;
   const CallTimes times_;
-  const std::shared_ptr<HarvestMemory::Lease> lease_;
+  std::shared_ptr<HarvestMemory::Lease> lease_;
   HarvestSink* const sink_;
   StoreWriter writer_;
   JobContext* job_ = nullptr;

@@ -37,6 +37,7 @@ void StoreWriter::Put(int tag, state::Record record, std::vector<int32_t> tokens
           return store->Put(kTenant, std::move(*record), annotations);
         });
     if (stored && description.ok()) stored(*description);
+    stored = nullptr;  // what it holds is let go before the answer is known
     replies->Add({tag, std::move(description), clock->Now() - start});
   };
   if (!context_.executor->TrySubmit(std::move(write))) {
