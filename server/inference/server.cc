@@ -39,6 +39,10 @@ namespace {
 
 constexpr int kExecutorThreads = 4;
 constexpr size_t kExecutorQueue = 4096;
+// A connection that says nothing holds a descriptor no longer than this.
+constexpr int kHandshakeMs = 5'000;
+// The same for the admin port, whose few threads it would hold, too.
+constexpr char kAdminTimeoutMs[] = "2000";
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kClientPingMs = 10'000;
@@ -93,7 +97,9 @@ std::string WithPort(const std::string& address, int port) {
 absl::StatusOr<std::unique_ptr<prometheus::Exposer>> Expose(const std::string& address,
                                                             const Metrics& metrics) {
   try {
-    auto exposer = std::make_unique<prometheus::Exposer>(address);
+    auto exposer = std::make_unique<prometheus::Exposer>(
+        std::vector<std::string>{"listening_ports", address, "num_threads", "4",
+                                 "request_timeout_ms", kAdminTimeoutMs, "enable_keep_alive", "no"});
     for (const auto& collectable : metrics.collectables()) {
       exposer->RegisterCollectable(collectable);
     }
@@ -141,6 +147,7 @@ absl::Status Server::Parts::Listen(const Options& options) {
   builder.SetResourceQuota(
       grpc::ResourceQuota("server").Resize(static_cast<size_t>(kMessagesInMemory * message_bytes)));
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
