@@ -183,6 +183,8 @@ absl::Status RocksDbStore::Delete(const std::string& tenant, const std::string& 
   const absl::Status status = Remove(use, tenant, id, check, /*sync=*/true);
   // An etag cannot be compared with a row that cannot be read.
   if (!absl::IsDataLoss(status) || !etag.empty()) return status;
+  // With a row that can be read it was the write that failed.
+  if (!absl::IsDataLoss(FindRow(*use, tenant, id).status())) return status;
   return RemoveUnreadable(use, tenant, id);
 }
 
