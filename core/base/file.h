@@ -36,8 +36,8 @@ class MappedFile {
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes);
 
 // Writes `pieces` one after another to a temporary name beside `path`, fsyncs, renames over `path`,
-// fsyncs the directory. On an error the temporary file is removed and `path` is as it was; only when
-// the directory's fsync fails is the new file there, though a power cut may take it back.
+// fsyncs the directory. On an error the temporary file is removed and `path` is as it was; only
+// when the directory's fsync fails is the new file there, though a power cut may take it back.
 absl::Status WriteFileAtomically(const std::string& path,
                                  std::span<const std::span<const std::byte>> pieces);
 absl::Status WriteFileAtomically(const std::string& path, std::string_view contents);

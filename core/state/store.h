@@ -2,9 +2,9 @@
 // separate row.
 // 1. Put returns OK only after the record survives a crash.   2. Get returns exactly what Put was
 // given, or DATA_LOSS.
-// 3. A tenant sees only its own names.  4. Delete frees space; children keep a stub of the parent; a
-// child put later names a parent without a description. Thread-safe. Owns its files; one process at
-// a time (a second Open answers FAILED_PRECONDITION and says who holds it).
+// 3. A tenant sees only its own names.  4. Delete frees space; children keep a stub of the parent;
+// a child put later names a parent without a description. Thread-safe. Owns its files; one process
+// at a time (a second Open answers FAILED_PRECONDITION and says who holds it).
 //
 // Errors: NOT_FOUND, ABORTED (an etag that moved), DATA_LOSS (the record is set aside and never
 // served), RESOURCE_EXHAUSTED (the disk cap, or a full disk), UNAVAILABLE (the files cannot be read
@@ -38,7 +38,7 @@ absl::Status NormaliseAnnotations(Annotations* annotations);
 struct Description {
   Record record;  // state.shift, state.wkv, last_hidden and lineage.kept_tokens are empty
   bool has_last_hidden = false;
-  int64_t bytes = 0;             // of the tensors
+  int64_t bytes = 0;  // of the tensors
   std::vector<std::string> labels;
   std::optional<absl::Time> expires;
   std::string etag;
