@@ -27,6 +27,10 @@ fail() { printf 'bare_machine.sh: %s\n' "$*" >&2; exit 1; }
 ((EUID == 0)) || fail "needs root (it makes a root file system and enters it)"
 command -v mmdebstrap >/dev/null || fail "needs mmdebstrap: apt-get install mmdebstrap"
 
+mkdir -p "$(dirname "$ROOT")"
+exec 9>"$ROOT.lock"
+flock --nonblock 9 || fail "another one is running in this tree"
+
 remove() {
   [[ $keep == yes ]] || rm -rf --one-file-system "$ROOT"
 }
@@ -34,7 +38,6 @@ trap remove EXIT
 
 make_machine() {
   rm -rf --one-file-system "$ROOT"
-  mkdir -p "$(dirname "$ROOT")"
   local sources=() file
   for file in /etc/apt/sources.list /etc/apt/sources.list.d/debian.sources; do
     [[ -s $file ]] && sources+=("$file")
