@@ -27,5 +27,7 @@ if [[ $install == yes ]]; then
     *) deploy/dependencies.sh ;;
   esac
 fi
-deploy/build.sh --preset "$preset"
+targets=()
+[[ $preset != fuzz ]] || targets=(fuzzers)
+deploy/build.sh --preset "$preset" "${targets[@]}"
 exec ctest --preset "$preset" --parallel "$(nproc)" "$@"
