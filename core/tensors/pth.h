@@ -18,9 +18,10 @@ namespace dreamstate::tensors {
 bool LooksLikePth(std::string_view start);
 
 // The tensors of a dict under its keys, of a list under "0", "1", …, of nested ones under both
-// joined by "."; a dict that only wraps another ("state_dict", "model") adds no name. Values that
-// are no tensors are left out. INVALID_ARGUMENT naming `source`, entry or opcode, expected and
-// found.
+// joined by ".". Of a dict that has a dict under "state_dict" or "model" only that one is read,
+// with no name before its keys: what lies beside it is a trainer's. Values that are no tensors are
+// left out. INVALID_ARGUMENT naming `source`, entry or opcode, expected and found; among others for
+// code, compression, cycles, a name twice, and views that are larger than the file.
 absl::StatusOr<TensorSet> ParsePth(std::string source, std::span<const std::byte> bytes,
                                    std::shared_ptr<const void> memory);
 // The same of a file, mapped.
