@@ -6,6 +6,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/tensors/pth.h"
 #include "core/tensors/safetensors.h"
 
 namespace dreamstate::tensors {
@@ -22,14 +23,17 @@ struct Format {
   absl::StatusOr<TensorSet> (*read)(const std::string& path);
 };
 
-absl::StatusOr<TensorSet> ReadOfficialSafetensors(const std::string& path) {
-  DS_ASSIGN_OR_RETURN(const TensorSet set, ReadSafetensors(path));
+// A reader of files that have the official names.
+template <absl::StatusOr<TensorSet> (*kRead)(const std::string&)>
+absl::StatusOr<TensorSet> Official(const std::string& path) {
+  DS_ASSIGN_OR_RETURN(const TensorSet set, kRead(path));
   return NormalForm(set);
 }
 
 // One line a format.
 constexpr Format kFormats[] = {
-    {"safetensors with official names", LooksLikeSafetensors, ReadOfficialSafetensors},
+    {"safetensors with official names", LooksLikeSafetensors, Official<ReadSafetensors>},
+    {"PyTorch .pth with official names", LooksLikePth, Official<ReadPth>},
     {"rwkv.cpp ggmf", LooksLikeGgmf, ReadGgmf},
 };
 

@@ -1,8 +1,8 @@
 // Reads a backbone from any file and gives its tensors one normal form, so that a model has one
-// fingerprint whatever file it comes from: the official names and layout (RWKV-LM checkpoints),
-// vectors as [D] (checkpoints have [1, 1, D]), r_k as [H, N], low-rank matrices as [in, out], and
-// without the value residual of layer 0, which nothing reads. A format is one file here and one
-// line in import.cc.
+// fingerprint whatever file it comes from: the official names and layout (RWKV-LM checkpoints)
+// without what trainers put before them ("_forward_module.", "model."), vectors as [D] (checkpoints
+// have [1, 1, D]), r_k as [H, N], low-rank matrices as [in, out], and without the value residual of
+// layer 0, which nothing reads. A format is one file here and one line in import.cc.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,6 @@
 #include "core/tensors/import.h"
 
+#include "core/tensors/pth.h"
 #include "core/tensors/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -54,6 +55,46 @@ TEST(ImportBackbone, OneModelHasOneFingerprintFromAnyFile) {
   EXPECT_EQ(Fingerprint(*imported), Fingerprint(*ggmf));
 }
 
+std::vector<Tensor> WithPrefix(const std::string& prefix, const TensorSet& set) {
+  std::vector<Tensor> tensors = set.tensors();
+  for (Tensor& tensor : tensors) tensor.name.insert(0, prefix);
+  return tensors;
+}
+
+TEST(ImportBackbone, AnOfficialCheckpointHasTheFingerprintOfItsSafetensors) {
+  TemporaryDirectory directory;
+  const std::string pth = DREAMSTATE_TEST_DATA "/golden/tiny_rwkv7_bf16.pth";
+  const auto imported = ImportBackbone(pth);
+  ASSERT_TRUE(imported.ok()) << imported.status();
+  ASSERT_NE(ReadPth(pth)->Find("blocks.0.att.v1"), nullptr);
+  EXPECT_EQ(imported->Find("blocks.0.att.v1"), nullptr);
+  EXPECT_NE(imported->Find("blocks.1.att.v1"), nullptr);
+  EXPECT_EQ(imported->Find("blocks.0.att.x_r")->shape, Shape{128});
+  ASSERT_TRUE(WriteSafetensors(directory / "same", ReadPth(pth)->tensors(), {}).ok());
+  EXPECT_EQ(Fingerprint(*ImportBackbone(directory / "same")), Fingerprint(*imported));
+  // However it was written, and whatever its trainer put before the names.
+  for (const std::string prefix : {"", "_forward_module.", "model.", "_forward_module.model."}) {
+    const auto file = SerializePth(WithPrefix(prefix, *imported), PthContainer::kDict);
+    ASSERT_TRUE(file.ok()) << file.status();
+    WriteAll(directory / "again", *file);
+    const auto again = ImportBackbone(directory / "again");
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(Fingerprint(*again), Fingerprint(*imported)) << prefix;
+  }
+}
+
+TEST(NormalForm, TakesAwayOnlyPrefixesThatAllNamesHave) {
+  const std::string data(4, 'x');
+  const auto bytes = std::as_bytes(std::span(data));
+  const auto set =
+      TensorSet::Make("f",
+                      {{.name = "model.a", .dtype = DType::kF32, .shape = {1}, .data = bytes},
+                       {.name = "lm_head", .dtype = DType::kF32, .shape = {1}, .data = bytes}},
+                      {}, nullptr);
+  EXPECT_NE(NormalForm(*set)->Find("model.a"), nullptr);
+  EXPECT_EQ(NormalForm(*TensorSet::Make("f", {}, {}, nullptr))->tensors().size(), 0u);
+}
+
 TEST(NormalForm, LeavesMatricesAsTheyAre) {
   const std::string data(16, 'x');
   const auto bytes = std::as_bytes(std::span(data));
@@ -75,13 +116,14 @@ TEST(NormalForm, LeavesMatricesAsTheyAre) {
 TEST(ImportBackbone, RefusesOtherFilesAndListsWhatFits) {
   TemporaryDirectory directory;
   for (const std::string& contents :
-       {std::string(), std::string("PK\x03\x04 a checkpoint"), std::string("GGUF\x03"),
+       {std::string(), std::string("PK\x01\x02 no checkpoint"), std::string("GGUF\x03"),
         std::string(3, '\0'), std::string(100, '\xff')}) {
     WriteAll(directory / "file", contents);
     const absl::Status status = ImportBackbone(directory / "file").status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr("safetensors"));
     EXPECT_THAT(std::string(status.message()), HasSubstr("ggmf"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(".pth"));
     EXPECT_THAT(std::string(status.message()), HasSubstr(directory / "file"));
   }
   EXPECT_EQ(ImportBackbone(directory / "none").status().code(), absl::StatusCode::kNotFound);
