@@ -15,6 +15,7 @@ struct Entry {
 // One line a vocabulary.
 constexpr Entry kTokenizers[] = {
     {"byte", MakeByteTokenizer},
+    {"world", MakeWorldTokenizer},
 };
 
 }  // namespace
