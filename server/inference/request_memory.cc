@@ -1,0 +1,107 @@
+#include "server/inference/request_memory.h"
+
+#include <optional>
+
+#include "absl/time/time.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+
+namespace dreamstate::server {
+namespace {
+
+constexpr absl::Duration kRetryAfter = absl::Seconds(1);
+
+}  // namespace
+
+void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Admitted admitted) {
+  if (key.request_id.size() > limits_.request_id_bytes) {
+    admitted(FieldError("request_id", StrCat("expected at most ", limits_.request_id_bytes,
+                                             " bytes, found ", key.request_id.size())));
+    return;
+  }
+  if (key.request_id.empty()) {
+    admitted(Admission{.turn = std::make_shared<Turn>(std::weak_ptr<RequestMemory>(), key),
+                       .answer = {}});
+    return;
+  }
+  std::optional<absl::StatusOr<Admission>> result;
+  {
+    MutexLock lock(mutex_);
+    const auto [entry, is_new] = calls_.try_emplace(key);
+    Call& call = entry->second;
+    if (is_new) {
+      call.content_sha256 = content_sha256;
+      result = Admission{.turn = std::make_shared<Turn>(weak_from_this(), key), .answer = {}};
+    } else if (call.content_sha256 != content_sha256) {
+      result = ResourceError(absl::StatusCode::kAlreadyExists, "request_id", key.request_id,
+                             "was used with other content");
+    } else if (!call.running) {
+      by_use_.splice(by_use_.begin(), by_use_, call.use);
+      result = Admission{.turn = nullptr, .answer = call.answer};
+    } else if (call.waiting.size() >= limits_.waiting) {
+      result = UnavailableError(
+          StrCat("a call with request_id \"", key.request_id, "\" still runs, and ",
+                 call.waiting.size(), " retries wait for it"),
+          kRetryAfter);
+    } else {
+      call.waiting.push_back(std::move(admitted));
+    }
+  }
+  if (result) admitted(*std::move(result));
+}
+
+void RequestMemory::End(const Key& key, const std::string* answer) {
+  std::deque<Admitted> waiting;
+  {
+    MutexLock lock(mutex_);
+    const auto entry = calls_.find(key);
+    if (entry == calls_.end() || !entry->second.running) return;
+    Call& call = entry->second;
+    if (answer != nullptr) {
+      waiting.swap(call.waiting);
+      call.running = false;
+      call.answer = *answer;
+      by_use_.push_front(&entry->first);
+      call.use = by_use_.begin();
+      bytes_ += BytesOf(key, call);
+      Forget();
+    } else if (call.waiting.empty()) {
+      calls_.erase(entry);
+    } else {
+      waiting.push_back(std::move(call.waiting.front()));
+      call.waiting.pop_front();
+    }
+  }
+  for (const Admitted& admitted : waiting) {
+    admitted(answer != nullptr
+                 ? Admission{.turn = nullptr, .answer = *answer}
+                 : Admission{.turn = std::make_shared<Turn>(weak_from_this(), key), .answer = {}});
+  }
+}
+
+void RequestMemory::Forget() {
+  while (!by_use_.empty() && (by_use_.size() > limits_.calls || bytes_ > limits_.bytes)) {
+    const auto oldest = calls_.find(*by_use_.back());
+    bytes_ -= BytesOf(oldest->first, oldest->second);
+    by_use_.pop_back();
+    calls_.erase(oldest);
+  }
+}
+
+int64_t RequestMemory::BytesOf(const Key& key, const Call& call) {
+  return static_cast<int64_t>(key.tenant.size() + key.method.size() + key.request_id.size() +
+                              call.content_sha256.size() + call.answer.size() + sizeof(Call));
+}
+
+RequestMemory::Turn::~Turn() {
+  // Once it has ended, the key may be another call's.
+  if (ended_) return;
+  if (const std::shared_ptr<RequestMemory> memory = memory_.lock()) memory->End(key_, nullptr);
+}
+
+void RequestMemory::Turn::Remember(std::string answer) {
+  ended_ = true;
+  if (const std::shared_ptr<RequestMemory> memory = memory_.lock()) memory->End(key_, &answer);
+}
+
+}  // namespace dreamstate::server
