@@ -19,6 +19,7 @@ std::string Digest(std::string_view tenant, const ListQuery& query, std::string_
   std::vector<std::string> labels = query.labels;
   std::sort(labels.begin(), labels.end());
   labels.erase(std::unique(labels.begin(), labels.end()), labels.end());
+  const std::string created_before = absl::FormatTime(query.created_before, absl::UTCTimeZone());
   Sha256 sha;
   const auto add = [&sha](std::string_view text) {
     sha.Update(StrCat(text.size(), ":"));
@@ -27,7 +28,7 @@ std::string Digest(std::string_view tenant, const ListQuery& query, std::string_
   for (const std::string_view text :
        {tenant, std::string_view(query.model), std::string_view(query.parent),
         std::string_view(query.fingerprint), std::string_view(query.oldest_first ? "+" : "-"),
-        last_id}) {
+        std::string_view(query.stubs ? "stubs" : ""), std::string_view(created_before), last_id}) {
     add(text);
   }
   for (const std::string& label : labels) add(label);

@@ -10,7 +10,8 @@
 
 namespace dreamstate::state {
 
-// The listing has looked at everything up to and with `last_id`.
+// The listing has looked at everything up to and with `last_id`. Also for whoever shows only the
+// first states of a page.
 std::string MakePageToken(std::string_view tenant, const ListQuery& query,
                           std::string_view last_id);
 

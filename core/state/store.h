@@ -50,6 +50,10 @@ struct ListQuery {
   std::vector<std::string> labels;  // all of these
   std::string parent;               // id; empty = any
   std::string fingerprint;          // empty = any
+  absl::Time created_before = absl::InfiniteFuture();
+  // Children that are stubs, too; only for a query by parent (and created_before), otherwise
+  // INVALID_ARGUMENT ("stubs").
+  bool stubs = false;
   bool oldest_first = false;
   int page_size = 100;     // >= 1
   std::string page_token;  // empty = first page; INVALID_ARGUMENT ("page_token") when it is not
@@ -57,8 +61,9 @@ struct ListQuery {
 };
 
 struct ListPage {
-  std::vector<Description> states;  // never expired ones, stubs, or ones whose row is damaged
-  std::string next_page_token;      // empty on the last page
+  // Never expired ones, ones whose row is damaged, or, unless they are asked for, stubs.
+  std::vector<Description> states;
+  std::string next_page_token;  // empty on the last page
 };
 
 struct StoreStats {

@@ -22,7 +22,10 @@ constexpr int kMaxStepsPerPage = 8192;
 std::vector<std::string> PrefixesOf(const std::string& tenant, const ListQuery& query) {
   std::vector<std::string> prefixes;
   // The first leads: those that tend to be shortest come first.
-  if (!query.parent.empty()) prefixes.push_back(ParentPrefix(tenant, query.parent));
+  if (!query.parent.empty()) {
+    prefixes.push_back(query.stubs ? ChildPrefix(tenant, query.parent)
+                                   : ParentPrefix(tenant, query.parent));
+  }
   for (const std::string& label : query.labels) prefixes.push_back(LabelPrefix(tenant, label));
   if (!query.fingerprint.empty()) prefixes.push_back(BackbonePrefix(tenant, query.fingerprint));
   if (!query.model.empty()) prefixes.push_back(ModelPrefix(tenant, query.model));
@@ -39,6 +42,10 @@ absl::StatusOr<ListPage> RocksDbStore::List(const std::string& tenant, const Lis
   if (query.labels.size() > kMaxLabels) {
     return FieldError("labels",
                       StrCat("expected at most ", kMaxLabels, ", found ", query.labels.size()));
+  }
+  if (query.stubs && (query.parent.empty() || !query.labels.empty() || !query.model.empty() ||
+                      !query.fingerprint.empty())) {
+    return FieldError("stubs", "expected a query by parent alone");
   }
   DS_ASSIGN_OR_RETURN(std::string start, ReadPageToken(tenant, query));
   DS_ASSIGN_OR_RETURN(const Use use, database_->ForReading());
@@ -63,7 +70,8 @@ absl::StatusOr<ListPage> RocksDbStore::List(const std::string& tenant, const Lis
     // One damaged row must not hide the others; whoever asks for that state is told.
     if (absl::IsDataLoss(found.status())) continue;
     DS_ASSIGN_OR_RETURN(std::optional<Row> row, std::move(found));
-    if (row.has_value() && !row->description.deleted && !IsExpired(*row, now)) {
+    if (row.has_value() && (query.stubs || !row->description.deleted) && !IsExpired(*row, now) &&
+        row->description.record.created < query.created_before) {
       page.states.push_back(std::move(row->description));
     }
   }

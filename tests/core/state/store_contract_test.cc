@@ -271,6 +271,50 @@ TEST_P(StoreContract, ListsByEveryFilterInBothOrders) {
   EXPECT_THAT(ListAll(store(), kTenant, {.parent = "no id at all"}), IsEmpty());
 }
 
+TEST_P(StoreContract, ListsWhatWasMadeBeforeATime) {
+  std::vector<std::string> ids;
+  std::vector<absl::Time> times;
+  for (uint64_t seed = 0; seed < 4; ++seed) {
+    times.push_back(fixture_.clock.Now());
+    ids.push_back(fixture_.Put(MakeRecord(seed)));
+    fixture_.clock.Advance(absl::Seconds(1));
+  }
+  const auto before = [&](absl::Time time, int page_size) {
+    return ListAll(store(), kTenant, {.created_before = time, .page_size = page_size});
+  };
+  for (const int page_size : {1, 100}) {
+    EXPECT_THAT(before(times[0], page_size), IsEmpty());
+    EXPECT_THAT(before(times[2], page_size), ElementsAre(ids[1], ids[0]));
+    EXPECT_THAT(before(times[2] + absl::Microseconds(1), page_size),
+                ElementsAre(ids[2], ids[1], ids[0]));
+    EXPECT_THAT(before(absl::InfinitePast(), page_size), IsEmpty());
+  }
+}
+
+TEST_P(StoreContract, ChildrenThatAreStubsAreListedWhenAskedFor) {
+  const std::string parent = fixture_.Put(1);
+  const std::string live = fixture_.PutChild(2, {parent});
+  const std::string stub = fixture_.PutChild(3, {parent});
+  const std::string grandchild = fixture_.PutChild(4, {stub});
+  const std::string gone = fixture_.PutChild(5, {parent});
+  for (const std::string& id : {stub, gone}) {
+    ASSERT_TRUE(store().Delete(kTenant, id, "").ok());
+  }
+  for (const int page_size : {1, 100}) {
+    EXPECT_THAT(
+        ListAll(store(), kTenant, {.parent = parent, .stubs = true, .page_size = page_size}),
+        ElementsAre(stub, live));
+  }
+  EXPECT_THAT(ListAll(store(), kTenant, {.parent = parent}), ElementsAre(live));
+  EXPECT_TRUE(store().List(kTenant, {.parent = parent, .stubs = true})->states[0].deleted);
+  for (const ListQuery& query :
+       {ListQuery{.stubs = true}, ListQuery{.model = "tiny", .parent = parent, .stubs = true},
+        ListQuery{.labels = {"a"}, .parent = parent, .stubs = true},
+        ListQuery{.parent = parent, .fingerprint = std::string(64, 'a'), .stubs = true}}) {
+    EXPECT_EQ(DetailsOf(store().List(kTenant, query).status()).field, "stubs");
+  }
+}
+
 TEST_P(StoreContract, PagesNeitherLoseNorRepeatOlderStatesWhileOthersAreMade) {
   std::set<std::string> before;
   for (int i = 0; i < 40; ++i) before.insert(fixture_.Put(i));
@@ -315,11 +359,13 @@ TEST_P(StoreContract, PageTokensOfOtherQueriesAreRefused) {
     return store().List(kTenant, other).status();
   };
   EXPECT_TRUE(with_token({.labels = {"b", "a", "a"}, .page_size = 50}).ok());
-  for (const ListQuery& other : {ListQuery{}, ListQuery{.labels = {"a"}},
-                                 ListQuery{.labels = {"a", "b"}, .oldest_first = true},
-                                 ListQuery{.model = "tiny", .labels = {"a", "b"}},
-                                 ListQuery{.labels = {"a", "b"}, .parent = kNoSuchId},
-                                 ListQuery{.labels = {"a", "b"}, .fingerprint = "x"}}) {
+  for (const ListQuery& other :
+       {ListQuery{}, ListQuery{.labels = {"a"}},
+        ListQuery{.labels = {"a", "b"}, .oldest_first = true},
+        ListQuery{.model = "tiny", .labels = {"a", "b"}},
+        ListQuery{.labels = {"a", "b"}, .parent = kNoSuchId},
+        ListQuery{.labels = {"a", "b"}, .created_before = absl::FromUnixSeconds(2'000'000'000)},
+        ListQuery{.labels = {"a", "b"}, .fingerprint = "x"}}) {
     const absl::Status status = with_token(other);
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
     EXPECT_EQ(DetailsOf(status).field, "page_token");

@@ -134,6 +134,7 @@ class RandomOperations {
     ASSERT_TRUE(put.ok()) << put.status();
     made.etag = put->etag;
     made.record.id = put->record.id;
+    made.record.created = put->record.created;
     model_.states[{tenant, put->record.id}] = made;
   }
   void Get() {
@@ -211,12 +212,17 @@ class RandomOperations {
     for (const char* label : {"label 0", "label 2"}) {
       if (Below(3) == 0) query.labels.push_back(label);
     }
+    if (Below(3) == 0) query.created_before = now() - absl::Minutes(Below(60));
+    query.stubs = !query.parent.empty() && query.labels.empty() && query.model.empty() &&
+                  query.fingerprint.empty() && Below(2) == 0;
     query.oldest_first = Below(2) == 0;
     query.page_size = static_cast<int>(1 + Below(10));
     std::vector<std::string> expected;
     for (const auto& [key, modelled] : model_.states) {
       const auto& parents = modelled.record.lineage.parents;
-      if (key.first != tenant || !model_.Live(key, now())) continue;
+      const bool shown = model_.Live(key, now()) || (query.stubs && modelled.deleted);
+      if (key.first != tenant || !shown) continue;
+      if (modelled.record.created >= query.created_before) continue;
       if (!query.model.empty() && modelled.record.model != query.model) continue;
       if (!query.fingerprint.empty() && modelled.record.fingerprint != query.fingerprint) continue;
       if (!query.parent.empty() && std::count(parents.begin(), parents.end(), query.parent) == 0) {
