@@ -7,11 +7,13 @@ namespace dreamstate::kernels {
 namespace {
 
 using RowsFunction = void (*)(const TimeMixGates&, int64_t, int64_t);
-constexpr RowsFunction kByIsa[] = {
+constexpr RowsFunction kByIsa[kIsaCount] = {
     TimeMixGatesOfReference,  // reference
     TimeMixGatesOfAvx2,       // avx2
     TimeMixGatesOfAvx512,     // avx512
+    TimeMixGatesOfAvx512,     // avx512vnni
     TimeMixGatesOfAvx512,     // avx512bf16
+    TimeMixGatesOfAvx512,     // amx
 };
 
 // Elements that one piece of a parallel region should have; fewer in all run inline.

@@ -3,23 +3,37 @@
 #include <algorithm>
 
 #include "kernels/gemm/gemm_isa.h"
+#include "kernels/gemm/int8_group.h"
 #include "kernels/runtime/cpu.h"
 
 namespace dreamstate::kernels {
 namespace {
 
-constexpr const GemmKernels* kByIsa[] = {
+constexpr const GemmKernels* kByIsa[kIsaCount] = {
     &kGemmReference,   // reference
     &kGemmAvx2,        // avx2
     &kGemmAvx512,      // avx512
+    &kGemmAvx512Vnni,  // avx512vnni
     &kGemmAvx512Bf16,  // avx512bf16
+    &kGemmAvx512Bf16,  // amx
 };
 
 // Multiply-adds that one piece of a parallel region should have (some microseconds); fewer in all
 // run inline.
 constexpr int64_t kPieceProducts = 64 * 1024;
-// Elements of x that one piece of the rounding should have.
-constexpr int64_t kPieceRounding = 64 * 1024;
+// Elements of x that one piece of the conversion should have.
+constexpr int64_t kPieceConversion = 16 * 1024;
+// Rows that a tile of AMX may read behind the last.
+constexpr int kSpareRows = 15;
+
+const GemmFormat& FormatOf(const GemmKernels& kernels, const GemmTask& task) {
+  return kernels.formats[static_cast<int>(task.w->format())];
+}
+
+int64_t ConvertedRowBytes(const GemmFormat& format, int inputs) {
+  return static_cast<int64_t>((inputs + format.block_inputs - 1) / format.block_inputs) *
+         format.block_bytes;
+}
 
 // Rows are divided into chunks of nearly equal height.
 int RowChunks(const GemmTask& task) { return (task.rows + kGemmMaxRows - 1) / kGemmMaxRows; }
@@ -31,59 +45,65 @@ int64_t Units(const GemmTask& task) {
   return static_cast<int64_t>(task.w->panels()) * RowChunks(task);
 }
 
-bool NeedsRounding(const GemmTask& task) {
-  return task.w->format() == WeightFormat::kBfloat16 && task.rows > 0;
+bool NeedsConversion(const GemmTask& task) {
+  return task.w->format() != WeightFormat::kFloat32 && task.rows > 0;
 }
 
-bool SharesRounding(const GemmTask& a, const GemmTask& b) {
-  return NeedsRounding(a) && a.x == b.x && a.x_stride == b.x_stride && a.rows == b.rows &&
-         a.w->inputs() == b.w->inputs();
+bool SharesConversion(const GemmTask& a, const GemmTask& b) {
+  return NeedsConversion(a) && a.x == b.x && a.x_stride == b.x_stride && a.rows == b.rows &&
+         a.w->inputs() == b.w->inputs() && a.w->format() == b.w->format();
 }
 
-// Where in the scratch the rounded rows of task `index` begin: after those of the tasks before it
-// that share with none of theirs.
-size_t RoundedOffset(std::span<const GemmTask> tasks, size_t index) {
+// The first of the tasks that share the conversion of task `index`, which must need one.
+size_t FirstToShare(std::span<const GemmTask> tasks, size_t index) {
+  size_t first = 0;
+  while (!SharesConversion(tasks[first], tasks[index])) ++first;
+  return first;
+}
+
+// Where in the scratch the converted rows of task `index` begin: after those of the tasks before
+// the first that it shares with.
+size_t ConvertedOffset(std::span<const GemmTask> tasks, size_t index) {
+  const size_t end = FirstToShare(tasks, index);
   size_t offset = 0;
-  for (size_t i = 0;; ++i) {
-    if (SharesRounding(tasks[i], tasks[index])) return offset;
-    if (!NeedsRounding(tasks[i])) continue;
-    size_t first = 0;
-    while (!SharesRounding(tasks[first], tasks[i])) ++first;
-    if (first == i) offset += GemmScratchBytes(tasks[i].rows, tasks[i].w->inputs());
+  for (size_t i = 0; i < end; ++i) {
+    if (NeedsConversion(tasks[i]) && FirstToShare(tasks, i) == i) {
+      offset += GemmScratchBytes(tasks[i].rows, tasks[i].w->inputs());
+    }
   }
+  return offset;
 }
 
-void RoundInputs(const GemmKernels& kernels, std::span<const GemmTask> tasks, std::byte* scratch,
-                 ThreadPool& pool) {
+void ConvertInputs(const GemmKernels& kernels, std::span<const GemmTask> tasks, std::byte* scratch,
+                   ThreadPool& pool) {
   for (size_t i = 0; i < tasks.size(); ++i) {
     const GemmTask& task = tasks[i];
-    if (!NeedsRounding(task)) continue;
-    size_t first = 0;
-    while (!SharesRounding(tasks[first], task)) ++first;
-    if (first < i) continue;
+    if (!NeedsConversion(task) || FirstToShare(tasks, i) != i) continue;
+    const GemmFormat& format = FormatOf(kernels, task);
     const int inputs = task.w->inputs();
-    const int64_t row_bytes = static_cast<int64_t>(inputs + inputs % 2) * kernels.rounded_bytes;
-    std::byte* rounded = scratch + RoundedOffset(tasks, i);
+    const int64_t row_bytes = ConvertedRowBytes(format, inputs);
+    std::byte* converted = scratch + ConvertedOffset(tasks, i);
     pool.ParallelFor(
-        task.rows, kPieceRounding / (inputs + 1) + 1, [&](int64_t begin, int64_t end, int) {
+        task.rows, kPieceConversion / (inputs + 1) + 1, [&](int64_t begin, int64_t end, int) {
           for (int64_t m = begin; m < end; ++m) {
-            kernels.round_row(task.x + m * task.x_stride, inputs, rounded + m * row_bytes);
+            format.convert_row(task.x + m * task.x_stride, inputs, converted + m * row_bytes);
           }
         });
   }
 }
 
 // Units [begin, end) of one task.
-void RunUnits(const GemmKernels& kernels, const GemmTask& task, const std::byte* rounded,
+void RunUnits(const GemmFormat& format, const GemmTask& task, const std::byte* converted,
               int64_t begin, int64_t end) {
   const PackedMatrix& w = *task.w;
-  const bool bf16 = w.format() == WeightFormat::kBfloat16;
   const int inputs = w.inputs();
   const int64_t chunks = RowChunks(task);
   const int64_t panel_bytes = static_cast<int64_t>(w.bytes() / w.panels());
-  const int64_t row_bytes = bf16 ? static_cast<int64_t>(inputs + inputs % 2) * kernels.rounded_bytes
-                                 : task.x_stride * static_cast<int64_t>(sizeof(float));
-  const std::byte* x = bf16 ? rounded : reinterpret_cast<const std::byte*>(task.x);
+  const int64_t row_bytes = converted != nullptr
+                                ? ConvertedRowBytes(format, inputs)
+                                : task.x_stride * static_cast<int64_t>(sizeof(float));
+  const std::byte* x =
+      converted != nullptr ? converted : reinterpret_cast<const std::byte*>(task.x);
   while (begin < end) {
     const int64_t chunk = begin / w.panels();
     const int64_t panel = begin % w.panels();
@@ -103,7 +123,7 @@ void RunUnits(const GemmKernels& kernels, const GemmTask& task, const std::byte*
         .y_stride = task.y_stride,
         .epilogue = task.epilogue,
     };
-    (bf16 ? kernels.bfloat16 : kernels.float32)(block);
+    format.multiply(block);
     begin += panels;
   }
 }
@@ -111,8 +131,13 @@ void RunUnits(const GemmKernels& kernels, const GemmTask& task, const std::byte*
 }  // namespace
 
 size_t GemmScratchBytes(int rows, int inputs) {
-  const size_t row_bytes = (static_cast<size_t>(inputs) + inputs % 2) * sizeof(float);
-  return (rows * row_bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (rows == 0) return 0;
+  // The widest that any instruction set makes of a row: floats in blocks of up to 32, or 16-bit
+  // numbers in groups behind a head.
+  const size_t floats = (static_cast<size_t>(inputs) + 31) / 32 * 32 * sizeof(float);
+  const size_t groups = (static_cast<size_t>(inputs) + kInt8Group - 1) / kInt8Group *
+                        (sizeof(Int8RowHead) + kInt8Group * sizeof(int16_t));
+  return (static_cast<size_t>(rows) + kSpareRows) * std::max(floats, groups);
 }
 
 void Gemm(std::span<const GemmTask> tasks, std::span<std::byte> scratch, ThreadPool& pool) {
@@ -125,7 +150,7 @@ void Gemm(std::span<const GemmTask> tasks, std::span<std::byte> scratch, ThreadP
                 task.rows;
   }
   if (units == 0) return;
-  RoundInputs(kernels, tasks, scratch.data(), pool);
+  ConvertInputs(kernels, tasks, scratch.data(), pool);
 
   const int64_t grain = kPieceProducts / (products / units + 1) + 1;
   pool.ParallelFor(units, grain, [&](int64_t begin, int64_t end, int) {
@@ -136,9 +161,9 @@ void Gemm(std::span<const GemmTask> tasks, std::span<std::byte> scratch, ThreadP
       const int64_t from = std::max(begin, first) - first;
       const int64_t to = std::min(end, first + count) - first;
       if (from < to) {
-        const std::byte* rounded =
-            NeedsRounding(task) ? scratch.data() + RoundedOffset(tasks, i) : nullptr;
-        RunUnits(kernels, task, rounded, from, to);
+        const std::byte* converted =
+            NeedsConversion(task) ? scratch.data() + ConvertedOffset(tasks, i) : nullptr;
+        RunUnits(FormatOf(kernels, task), task, converted, from, to);
       }
       first += count;
     }

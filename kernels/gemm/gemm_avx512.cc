@@ -1,12 +1,14 @@
 #include "kernels/gemm/gemm_avx512_tiles.h"
+#include "kernels/gemm/gemm_int8_vector.h"
 
 namespace dreamstate::kernels {
 
-constinit const GemmKernels kGemmAvx512 = {
-    .float32 = GemmBlockVector<Avx512Tiles<Float32Product<VectorAvx512>>>,
-    .bfloat16 = GemmBlockVector<Avx512Tiles<WidenedBf16Product<VectorAvx512>>>,
-    .round_row = RoundRowWidened<VectorAvx512>,
-    .rounded_bytes = 4,
-};
+constinit const GemmKernels kGemmAvx512 = {{
+    {GemmBlockVector<Avx512Tiles<Float32Product<VectorAvx512>>>, nullptr, 1, 4},
+    {GemmBlockVector<Avx512Tiles<WidenedBf16Product<VectorAvx512>>>, RoundRowWidened<VectorAvx512>,
+     2, 8},
+    {GemmBlockVector<Avx512Tiles<WidenedInt8Product<VectorAvx512>>>,
+     QuantizeRowWidened<VectorAvx512>, kInt8Group, Int8Sums<VectorAvx512, 8>::kXBlockBytes},
+}};
 
 }  // namespace dreamstate::kernels

@@ -1,13 +1,11 @@
-#include "kernels/gemm/gemm_avx512_tiles.h"
+#include "kernels/gemm/gemm_avx512vnni.h"
 
 namespace dreamstate::kernels {
 namespace {
 
 // Two bf16 inputs a step by vdpbf16ps.
-struct PairProduct {
-  using Vector = VectorAvx512;
+struct PairProduct : FloatSums<VectorAvx512, 4> {
   static constexpr int kStepInputs = 2;
-  static constexpr int kStepXBytes = 4;
   static constexpr int kParts = 1;
   using Factor = __m512i;
   using Weight = __m512i;
@@ -40,11 +38,10 @@ void RoundRow(const float* x, int inputs, std::byte* rounded) {
 
 }  // namespace
 
-constinit const GemmKernels kGemmAvx512Bf16 = {
-    .float32 = GemmBlockVector<Avx512Tiles<Float32Product<VectorAvx512>>>,
-    .bfloat16 = GemmBlockVector<Avx512Tiles<PairProduct>>,
-    .round_row = RoundRow,
-    .rounded_bytes = 2,
-};
+constinit const GemmKernels kGemmAvx512Bf16 = {{
+    {GemmBlockVector<Avx512Tiles<Float32Product<VectorAvx512>>>, nullptr, 1, 4},
+    {GemmBlockVector<Avx512Tiles<PairProduct>>, RoundRow, 2, 4},
+    kQuadFormat,
+}};
 
 }  // namespace dreamstate::kernels

@@ -16,7 +16,7 @@ struct GemmBlock {
   int panels;
   int outputs;  // of these panels; the last one may be partly padding
   int inputs;
-  const std::byte* x;  // fp32, or what RoundRows made of it; the first row
+  const std::byte* x;  // fp32, or what convert_row made of it; the first row
   int64_t row_bytes;   // from one row of x to the next
   int rows;
   float* y;          // the first row, first output
@@ -28,19 +28,26 @@ struct GemmBlock {
 // for most widths.
 inline constexpr int kGemmMaxRows = 96;
 
+// The products of one weight format.
+struct GemmFormat {
+  void (*multiply)(const GemmBlock& block);
+  // Converts `inputs` floats into the form that `multiply` reads, zero-padded to whole blocks; null
+  // when it reads the floats themselves.
+  void (*convert_row)(const float* x, int inputs, std::byte* converted);
+  // A converted row is blocks of `block_inputs` inputs, each block_bytes long.
+  int block_inputs;
+  int block_bytes;
+};
+
 // The tables are constant-initialised: no code of a wide instruction set runs before it is chosen.
 struct GemmKernels {
-  void (*float32)(const GemmBlock& block);
-  void (*bfloat16)(const GemmBlock& block);
-  // Rounds `inputs` floats to bf16 in the form that `bfloat16` reads, zero-padded to an even count.
-  void (*round_row)(const float* x, int inputs, std::byte* rounded);
-  // Bytes of one rounded element: 2 for bf16 itself, 4 for the rounded value widened again.
-  int rounded_bytes;
+  GemmFormat formats[3];  // by WeightFormat
 };
 
 extern const GemmKernels kGemmReference;
 extern const GemmKernels kGemmAvx2;
 extern const GemmKernels kGemmAvx512;
+extern const GemmKernels kGemmAvx512Vnni;
 extern const GemmKernels kGemmAvx512Bf16;
 
 }  // namespace dreamstate::kernels

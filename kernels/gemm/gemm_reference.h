@@ -23,4 +23,9 @@ void GemmReference(const T* x, const T* w, bool transposed, int rows, int inputs
   }
 }
 
+// Whole numbers of one group of int8: q[i] = values[i * step] / scale, to nearest; returns the
+// scale: NaN where a value is not finite, 0 where all are below 1e-35 (q is 0 for both). Weights
+// are packed by it, and what vectors make of activations equals it to the bit.
+float QuantizeReference(const float* values, int64_t step, int count, int8_t* q);
+
 }  // namespace dreamstate::kernels

@@ -1,10 +1,10 @@
 // Matrix products for a product P: a vector type with what one step along k does to a vector of
 // sums.
 //
-// Every weight format has 4 bytes an output a step (one fp32 weight, or two bf16), so a step of a
-// panel is kStepBytes whatever P. Each output is one chain of steps from 0, ascending; how many
-// rows, panels or steps a tile takes together changes which chains run side by side and nothing
-// inside one, which is why a row has the same bits alone and among others.
+// Every weight format has 4 bytes an output a step (one fp32 weight, two bf16 or four int8), so a
+// step of a panel is kGemmStepBytes whatever P. Each output is one chain of steps from 0,
+// ascending; how many rows, panels or steps a tile takes together changes which chains run side by
+// side and nothing inside one, which is why a row has the same bits alone and among others.
 #pragma once
 
 #include "kernels/activation/vector_math.h"
@@ -15,8 +15,6 @@ namespace dreamstate::kernels {
 
 inline constexpr int kGemmPanel = 32;
 inline constexpr int kGemmStepBytes = kGemmPanel * 4;
-// Steps after which the next rows take their turn: 16 KiB of weights, half of a first-level cache.
-inline constexpr int kGemmBlockSteps = 128;
 // How far ahead a tile that reads one panel once asks for its weights. Tiles of several panels have
 // as many streams, which the processor follows by itself.
 inline constexpr int64_t kGemmAhead = 8192;
@@ -25,6 +23,11 @@ inline constexpr int64_t kGemmAhead = 8192;
 //   Vector                     the vector type
 //   kStepInputs                inputs a step
 //   kStepXBytes                bytes of a row of x a step
+//   kBlockSteps                steps after which the next rows take their turn
+//   kMostSteps                 steps of one call of a tile at most
+//   WeightOffset, XOffset(s)   bytes before step s, a multiple of kBlockSteps or kMostSteps
+//   kWeightHead, kXHead        bytes in front of the steps of a call
+//   Sum, Begin, End            what a tile sums in, how it begins and how it reaches `sums`
 //   kParts                     instructions a step and vector of sums, taken one after the other
 //   Factor, LoadX<part>(p)     a row's inputs of one part of a step in every lane
 //   Weight, LoadWeight<part>(p)  the weights of one part of a step of kLanes outputs
@@ -33,7 +36,7 @@ inline constexpr int64_t kGemmAhead = 8192;
 // One part of a step, for all sums of a tile.
 template <class P, int kPart, int kRows, int kVectors, int kPanels>
 inline void GemmPart(const std::byte* w, size_t panel_bytes, const std::byte* x, int64_t row_bytes,
-                     typename P::Vector::Type (&sums)[kRows][kPanels][kVectors]) {
+                     typename P::Sum (&sums)[kRows][kPanels][kVectors]) {
   typename P::Weight weights[kPanels][kVectors];
 #pragma GCC unroll 4
   for (int p = 0; p < kPanels; ++p) {
@@ -63,18 +66,22 @@ template <class P, int kRows, int kVectors, int kPanels>
 inline void GemmTile(const std::byte* w, size_t panel_bytes, const std::byte* x, int64_t row_bytes,
                      int steps, bool fresh, float* sums, int sums_stride, int64_t ahead) {
   using V = typename P::Vector;
-  typename V::Type acc[kRows][kPanels][kVectors];
+  typename P::Sum acc[kRows][kPanels][kVectors];
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 4
       for (int i = 0; i < kVectors; ++i) {
-        acc[m][p][i] =
-            fresh ? V::Zero() : V::Load(sums + m * sums_stride + p * kGemmPanel + i * V::kLanes);
+        acc[m][p][i] = P::Begin(x + m * row_bytes, fresh,
+                                sums + m * sums_stride + p * kGemmPanel + i * V::kLanes);
       }
     }
   }
+  const std::byte* const w_head = w;
+  const std::byte* const x_head = x;
+  w += P::kWeightHead;
+  x += P::kXHead;
   for (int s = 0; s < steps; ++s) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
@@ -94,7 +101,8 @@ inline void GemmTile(const std::byte* w, size_t panel_bytes, const std::byte* x,
     for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 4
       for (int i = 0; i < kVectors; ++i) {
-        V::Store(sums + m * sums_stride + p * kGemmPanel + i * V::kLanes, acc[m][p][i]);
+        P::End(acc[m][p][i], w_head + p * panel_bytes + i * V::kLanes * 4, x_head + m * row_bytes,
+               fresh, sums + m * sums_stride + p * kGemmPanel + i * V::kLanes);
       }
     }
   }
@@ -173,8 +181,11 @@ inline void GemmBlockVector(const GemmBlock& block) {
       const GemmTileCall<P>& chosen = block.panels - p >= tile.panels ? tile : single;
       const int stride = chosen.panels * kGemmPanel;
       const int left = block.outputs - p * kGemmPanel;
-      RunTile<P>(chosen, block, block.w + p * block.panel_bytes, block.x, steps, true, sums, stride,
-                 chosen.ahead);
+      for (int s = 0; s < steps; s += P::kMostSteps) {
+        RunTile<P>(chosen, block, block.w + p * block.panel_bytes + P::WeightOffset(s),
+                   block.x + P::XOffset(s), steps - s < P::kMostSteps ? steps - s : P::kMostSteps,
+                   s == 0, sums, stride, chosen.ahead);
+      }
       FinishRows<V>(block, 0, block.rows, left < stride ? left : stride, sums, stride,
                     block.y + p * kGemmPanel);
       p += chosen.panels;
@@ -187,16 +198,15 @@ inline void GemmBlockVector(const GemmBlock& block) {
   const int tiles = (block.rows + P::kMaxRows - 1) / P::kMaxRows;
   for (int p = 0; p < block.panels; ++p) {
     const int left = block.outputs - p * kGemmPanel;
-    for (int s = 0; s < steps; s += kGemmBlockSteps) {
-      const int count = steps - s < kGemmBlockSteps ? steps - s : kGemmBlockSteps;
-      const std::byte* w =
-          block.w + p * block.panel_bytes + static_cast<int64_t>(s) * kGemmStepBytes;
+    for (int s = 0; s < steps; s += P::kBlockSteps) {
+      const int count = steps - s < P::kBlockSteps ? steps - s : P::kBlockSteps;
+      const std::byte* w = block.w + p * block.panel_bytes + P::WeightOffset(s);
       for (int i = 0; i < tiles; ++i) {
         const int row = block.rows * i / tiles;
         const int rows = block.rows * (i + 1) / tiles - row;
         RunTile<P>(P::kSinglePanelTiles[rows - 1], block, w,
-                   block.x + row * block.row_bytes + static_cast<int64_t>(s) * P::kStepXBytes,
-                   count, s == 0, sums + row * kGemmPanel, kGemmPanel,
+                   block.x + row * block.row_bytes + P::XOffset(s), count, s == 0,
+                   sums + row * kGemmPanel, kGemmPanel,
                    i + 1 == tiles ? static_cast<int64_t>(count) * kGemmStepBytes : 0);
       }
     }
@@ -205,12 +215,31 @@ inline void GemmBlockVector(const GemmBlock& block) {
   }
 }
 
+// Sums in floats, for products of kXBytes of x a step.
+template <class V, int kXBytes>
+struct FloatSums {
+  using Vector = V;
+  using Sum = typename V::Type;
+  static constexpr int kStepXBytes = kXBytes;
+  // 16 KiB of weights, half of a first-level cache.
+  static constexpr int kBlockSteps = 128;
+  static constexpr int kMostSteps = 1 << 30;
+  static constexpr int kWeightHead = 0;
+  static constexpr int kXHead = 0;
+  static int64_t WeightOffset(int step) { return static_cast<int64_t>(step) * kGemmStepBytes; }
+  static int64_t XOffset(int step) { return static_cast<int64_t>(step) * kXBytes; }
+  static Sum Begin(const std::byte*, bool fresh, const float* sums) {
+    return fresh ? V::Zero() : V::Load(sums);
+  }
+  static void End(Sum sum, const std::byte*, const std::byte*, bool, float* sums) {
+    V::Store(sums, sum);
+  }
+};
+
 // One fp32 input a step.
 template <class V>
-struct Float32Product {
-  using Vector = V;
+struct Float32Product : FloatSums<V, 4> {
   static constexpr int kStepInputs = 1;
-  static constexpr int kStepXBytes = 4;
   static constexpr int kParts = 1;
   using Factor = typename V::Type;
   using Weight = typename V::Type;
@@ -230,10 +259,8 @@ struct Float32Product {
 // Two bf16 inputs a step, widened and multiplied one after the other: for processors without an
 // instruction for the pair.
 template <class V>
-struct WidenedBf16Product {
-  using Vector = V;
+struct WidenedBf16Product : FloatSums<V, 8> {
   static constexpr int kStepInputs = 2;
-  static constexpr int kStepXBytes = 8;
   static constexpr int kParts = 2;
   using Factor = typename V::Type;
   using Weight = typename V::Type;

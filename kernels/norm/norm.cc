@@ -6,11 +6,13 @@
 namespace dreamstate::kernels {
 namespace {
 
-constexpr const NormKernels* kByIsa[] = {
+constexpr const NormKernels* kByIsa[kIsaCount] = {
     &kNormReference,  // reference
     &kNormAvx2,       // avx2
     &kNormAvx512,     // avx512
+    &kNormAvx512,     // avx512vnni
     &kNormAvx512,     // avx512bf16
+    &kNormAvx512,     // amx
 };
 
 // Elements that one piece of a parallel region should have; fewer in all run inline.

@@ -1,6 +1,8 @@
 #include "kernels/runtime/cpu.h"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -11,7 +13,8 @@
 namespace dreamstate::kernels {
 namespace {
 
-constexpr std::string_view kNames[] = {"reference", "avx2", "avx512", "avx512bf16"};
+constexpr std::string_view kNames[kIsaCount] = {"reference",  "avx2",       "avx512",
+                                                "avx512vnni", "avx512bf16", "amx"};
 constexpr int kUnknown = -1;
 
 // The register sets that the operating system saves on a context switch (XCR0).
@@ -22,6 +25,14 @@ uint64_t EnabledRegisterSets() {
   // with.
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (static_cast<uint64_t>(high) << 32) | low;
+}
+
+// Asks the system, once for the whole process, to save the tiles' data on a context switch; without
+// its leave the first tile instruction would end the process.
+bool AllowTiles() {
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
+  constexpr int kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
 bool Has(uint32_t value, std::initializer_list<int> bits) {
@@ -47,8 +58,12 @@ Isa DetectIsa() {
   if (!Has(b, {5})) return Isa::kReference;  // AVX2
   // AVX512F 16, DQ 17, BW 30, VL 31.
   if ((sets & kMasksZmm) != kMasksZmm || !Has(b, {16, 17, 30, 31})) return Isa::kAvx2;
-  if (a < 1 || __get_cpuid_count(7, 1, &a, &b, &c, &d) == 0) return Isa::kAvx512;
-  return Has(a, {5}) ? Isa::kAvx512Bf16 : Isa::kAvx512;
+  if (!Has(c, {11})) return Isa::kAvx512;   // AVX512_VNNI
+  const bool tiles = Has(d, {22, 24, 25});  // AMX-BF16, AMX-TILE, AMX-INT8
+  if (a < 1 || __get_cpuid_count(7, 1, &a, &b, &c, &d) == 0) return Isa::kAvx512Vnni;
+  if (!Has(a, {5})) return Isa::kAvx512Vnni;  // AVX512_BF16
+  constexpr uint64_t kTiles = 0x60000;
+  return tiles && (sets & kTiles) == kTiles && AllowTiles() ? Isa::kAmx : Isa::kAvx512Bf16;
 }
 
 std::atomic<int> active{kUnknown};
@@ -65,7 +80,7 @@ int RequestedIsa(const char* name) {
 std::string_view IsaName(Isa isa) { return kNames[static_cast<int>(isa)]; }
 
 bool ParseIsa(std::string_view name, Isa* isa) {
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < kIsaCount; ++i) {
     if (kNames[i] == name) {
       *isa = static_cast<Isa>(i);
       return true;
@@ -108,10 +123,11 @@ std::string_view InitialiseIsa() {
         "DREAMSTATE_CPU_ISA: this processor does not support %.32s (the best it supports is %s)",
         name, kNames[static_cast<int>(BestIsa())].data());
   } else {
-    std::snprintf(
-        message, sizeof message,
-        "DREAMSTATE_CPU_ISA: expected reference, avx2, avx512 or avx512bf16, found \"%.32s\"",
-        name);
+    std::snprintf(message, sizeof message,
+                  "DREAMSTATE_CPU_ISA: expected reference, avx2, avx512, avx512vnni, avx512bf16 or "
+                  "amx, found "
+                  "\"%.32s\"",
+                  name);
   }
   return message;
 }

@@ -6,10 +6,20 @@
 
 namespace dreamstate::kernels {
 
-// In order of preference; each includes the ones before it. kAvx512Bf16 adds vdpbf16ps.
-enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 };
+// In order of preference; each includes the ones before it: kAvx512Vnni adds vpdpbusd, kAvx512Bf16
+// vdpbf16ps, kAmx the tiles of int8 and bf16. (No processor has vdpbf16ps without vpdpbusd, or
+// tiles without both, so one ordered list names them all.)
+enum class Isa {
+  kReference = 0,
+  kAvx2 = 1,
+  kAvx512 = 2,
+  kAvx512Vnni = 3,
+  kAvx512Bf16 = 4,
+  kAmx = 5,
+};
+inline constexpr int kIsaCount = 6;
 
-// "reference", "avx2", "avx512", "avx512bf16".
+// "reference", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx".
 std::string_view IsaName(Isa isa);
 
 // Parses a name as IsaName gives it; false when there is no such instruction set.

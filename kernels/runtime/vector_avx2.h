@@ -14,6 +14,7 @@ struct VectorAvx2 {
   static constexpr int kLanes = 8;
   using Type = __m256;
   using Mask = __m256i;  // all bits of a lane
+  using Int = __m256i;   // eight 32-bit whole numbers
 
   static Mask FirstLanes(int count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -91,6 +92,32 @@ struct VectorAvx2 {
   static Type LoadSecondOfPairs(const void* p) {
     return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(static_cast<const __m256i*>(p)),
                                                 _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+
+  static Int SetInt(int a) { return _mm256_set1_epi32(a); }
+  static void StoreInt(int* p, Int a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
+  static Int AddInt(Int a, Int b) { return _mm256_add_epi32(a, b); }
+  // Without sign.
+  static Int MaxInt(Int a, Int b) { return _mm256_max_epu32(a, b); }
+  // The bits of |a|.
+  static Int Magnitude(Type a) {
+    return _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7fffffff));
+  }
+  static Type ToFloat(Int a) { return _mm256_cvtepi32_ps(a); }
+  // To nearest, ties to even.
+  static Int ToInt(Type a) { return _mm256_cvtps_epi32(a); }
+  // Of the four bytes of each lane the first and the third, or the second and the fourth, as 16-bit
+  // numbers.
+  static Int LoadEvenBytes(const void* p) {
+    return _mm256_and_si256(_mm256_loadu_si256(static_cast<const __m256i*>(p)),
+                            _mm256_set1_epi32(0x00ff00ff));
+  }
+  static Int LoadOddBytes(const void* p) {
+    return _mm256_srli_epi16(_mm256_loadu_si256(static_cast<const __m256i*>(p)), 8);
+  }
+  // sum + the products of both 16-bit numbers of each lane.
+  static Int MultiplyPairs(Int a, Int b, Int sum) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
   }
 
  private:

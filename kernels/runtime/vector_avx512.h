@@ -23,6 +23,7 @@ struct VectorAvx512 {
   static constexpr int kLanes = 16;
   using Type = __m512;
   using Mask = __mmask16;
+  using Int = __m512i;  // sixteen 32-bit whole numbers
 
   static Mask FirstLanes(int count) {
     return count >= kLanes ? static_cast<Mask>(0xffff) : static_cast<Mask>((1u << count) - 1u);
@@ -93,6 +94,29 @@ struct VectorAvx512 {
   static Type LoadSecondOfPairs(const void* p) {
     return _mm512_castsi512_ps(
         _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+
+  static Int SetInt(int a) { return _mm512_set1_epi32(a); }
+  static void StoreInt(int* p, Int a) { _mm512_storeu_si512(p, a); }
+  static Int AddInt(Int a, Int b) { return _mm512_add_epi32(a, b); }
+  // Without sign.
+  static Int MaxInt(Int a, Int b) { return _mm512_max_epu32(a, b); }
+  // The bits of |a|.
+  static Int Magnitude(Type a) {
+    return _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff));
+  }
+  static Type ToFloat(Int a) { return _mm512_cvtepi32_ps(a); }
+  // To nearest, ties to even.
+  static Int ToInt(Type a) { return _mm512_cvtps_epi32(a); }
+  // Of the four bytes of each lane the first and the third, or the second and the fourth, as 16-bit
+  // numbers.
+  static Int LoadEvenBytes(const void* p) {
+    return _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(0x00ff00ff));
+  }
+  static Int LoadOddBytes(const void* p) { return _mm512_srli_epi16(_mm512_loadu_si512(p), 8); }
+  // sum + the products of both 16-bit numbers of each lane.
+  static Int MultiplyPairs(Int a, Int b, Int sum) {
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
   }
 };
 

@@ -9,11 +9,13 @@ namespace dreamstate::kernels {
 namespace {
 
 using RowFunction = ExpSum (*)(const float*, int);
-constexpr RowFunction kByIsa[] = {
+constexpr RowFunction kByIsa[kIsaCount] = {
     ExpSumOfReference,  // reference
     ExpSumOfAvx2,       // avx2
     ExpSumOfAvx512,     // avx512
+    ExpSumOfAvx512,     // avx512vnni
     ExpSumOfAvx512,     // avx512bf16
+    ExpSumOfAvx512,     // amx
 };
 
 // Logits that one piece of a parallel region should have; fewer in all run inline.

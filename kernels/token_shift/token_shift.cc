@@ -9,11 +9,13 @@ namespace dreamstate::kernels {
 namespace {
 
 using RowFunction = void (*)(const TokenShiftRow&);
-constexpr RowFunction kByIsa[] = {
+constexpr RowFunction kByIsa[kIsaCount] = {
     TokenShiftRowOfReference,  // reference
     TokenShiftRowOfAvx2,       // avx2
     TokenShiftRowOfAvx512,     // avx512
+    TokenShiftRowOfAvx512,     // avx512vnni
     TokenShiftRowOfAvx512,     // avx512bf16
+    TokenShiftRowOfAvx512,     // amx
 };
 
 // Outputs that one piece of a parallel region should have; fewer in all run inline.

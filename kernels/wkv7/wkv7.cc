@@ -7,11 +7,13 @@ namespace dreamstate::kernels {
 namespace {
 
 using HeadFunction = void (*)(const Wkv7Head&);
-constexpr HeadFunction kByIsa[] = {
+constexpr HeadFunction kByIsa[kIsaCount] = {
     Wkv7HeadOfReference,  // reference
     Wkv7HeadOfAvx2,       // avx2
     Wkv7HeadOfAvx512,     // avx512
+    Wkv7HeadOfAvx512,     // avx512vnni
     Wkv7HeadOfAvx512,     // avx512bf16
+    Wkv7HeadOfAvx512,     // amx
 };
 
 // State elements times tokens below which a parallel region costs more than it saves.

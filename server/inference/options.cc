@@ -242,7 +242,7 @@ constexpr char kFooter[] =
     "A config file is a JSON object with the same names in snake_case: {\"repository\": "
     "\"models\", \"threads\": 8}.\n"
     "SIGTERM or SIGINT drains and exits; a second one exits at once.\n"
-    "DREAMSTATE_CPU_ISA=reference|avx2|avx512|avx512bf16 limits the instruction set.\n"
+    "DREAMSTATE_CPU_ISA=reference|avx2|avx512|avx512vnni|avx512bf16|amx limits the instruction set.\n"
     "\n"
     "Exit codes: 0 drained and ended; 1 could not run (address taken, no repository, store held by "
     "another process);\n"

@@ -391,7 +391,7 @@ TEST_F(Lifecycle, BadFlagsAndConfigFilesAreOneClearLineAndCode2) {
 
 TEST_F(Lifecycle, EveryInstructionSetOfTheMachineServes) {
   for (const std::string& isa :
-       std::vector<std::string>{"reference", "avx2", "avx512", "avx512bf16"}) {
+       std::vector<std::string>{"reference", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"}) {
     ServerProcess::Setup setup = Setup();
     setup.environment = {"DREAMSTATE_CPU_ISA=" + isa};
     ServerProcess server(setup);

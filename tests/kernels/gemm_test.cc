@@ -11,7 +11,24 @@
 namespace dreamstate::kernels {
 namespace {
 
-constexpr WeightFormat kFormats[] = {WeightFormat::kFloat32, WeightFormat::kBfloat16};
+constexpr WeightFormat kFormats[] = {WeightFormat::kFloat32, WeightFormat::kBfloat16,
+                                     WeightFormat::kInt8};
+
+// What a format makes of `count` values of a row.
+void RoundRow(WeightFormat format, const float* values, int count, std::vector<double>* out) {
+  for (int first = 0; first < count; first += kInt8Group) {
+    const int size = std::min(kInt8Group, count - first);
+    int8_t q[kInt8Group];
+    const double scale =
+        format == WeightFormat::kInt8 ? QuantizeReference(values + first, 1, size, q) : 0.0;
+    for (int i = 0; i < size; ++i) {
+      const float value = values[first + i];
+      out->push_back(format == WeightFormat::kInt8       ? q[i] * scale
+                     : format == WeightFormat::kBfloat16 ? Bf16ToFloat(FloatToBf16(value))
+                                                         : value);
+    }
+  }
+}
 
 AlignedBuffer<std::byte> Scratch(int rows, int inputs, int tasks = 1) {
   return MakeAligned<std::byte>(GemmScratchBytes(rows, inputs) * tasks);
@@ -47,15 +64,12 @@ struct Product {
 
   // In double, from what the format makes of weights and inputs.
   std::vector<double> Expected(Epilogue epilogue) const {
-    const auto round = [this](float value) {
-      return format == WeightFormat::kBfloat16 ? Bf16ToFloat(FloatToBf16(value)) : value;
-    };
     std::vector<double> dense_x;
-    for (int m = 0; m < rows; ++m) {
-      for (int k = 0; k < inputs; ++k) dense_x.push_back(round(x[m * x_stride + k]));
-    }
+    for (int m = 0; m < rows; ++m) RoundRow(format, x.data() + m * x_stride, inputs, &dense_x);
     std::vector<double> dense_w;
-    for (size_t i = 0; i < weights.size(); ++i) dense_w.push_back(round(weights[i]));
+    for (int n = 0; n < outputs; ++n) {
+      RoundRow(format, weights.data() + static_cast<int64_t>(n) * inputs, inputs, &dense_w);
+    }
     std::vector<double> result(static_cast<size_t>(rows) * outputs);
     GemmReference<double>(dense_x.data(), dense_w.data(), false, rows, inputs, outputs,
                           result.data());
@@ -127,7 +141,7 @@ TEST_P(GemmTest, OddShapesAndMisalignedPointersAgreeWithTheReference) {
     for (const int rows : {0, 1, 2, 3, 5, 7, 12, 13, 37, 97}) {
       for (const auto& [inputs, outputs] :
            {std::pair(1, 1), std::pair(2, 33), std::pair(7, 31), std::pair(65, 96),
-            std::pair(130, 129), std::pair(257, 40), std::pair(300, 5)}) {
+            std::pair(128, 64), std::pair(130, 129), std::pair(257, 40), std::pair(300, 5)}) {
         Product product(rows, inputs, outputs, format, seed += 3);
         Multiply(product, Epilogue::kNone, pool);
         product.ExpectClose(Epilogue::kNone);
@@ -216,7 +230,8 @@ TEST_P(GemmTest, AnyNumberOfThreadsGivesTheSameBits) {
 
 TEST_P(GemmTest, TasksOfOneCallGiveTheSameBitsAsEachAlone) {
   ThreadPool pool(2);
-  // Different rows, inputs and formats; the first two bf16 tasks share their x.
+  // Different rows, inputs and formats; the first two bf16 tasks share their x, and so do the two
+  // int8 tasks with each other and with the last bf16 one.
   std::vector<Product> together;
   std::vector<Product> alone;
   for (std::vector<Product>* products : {&together, &alone}) {
@@ -226,6 +241,9 @@ TEST_P(GemmTest, TasksOfOneCallGiveTheSameBitsAsEachAlone) {
     products->emplace_back(0, 8, 40, WeightFormat::kBfloat16, 43);
     products->emplace_back(2, 301, 40, WeightFormat::kBfloat16, 47);
     products->emplace_back(1, 50, 1000, WeightFormat::kFloat32, 53);
+    products->emplace_back(9, 120, 50, WeightFormat::kInt8, 59);
+    products->emplace_back(9, 120, 70, WeightFormat::kInt8, 61);
+    products->emplace_back(9, 120, 70, WeightFormat::kBfloat16, 67);
   }
   std::vector<GemmTask> tasks;
   size_t scratch_bytes = 0;
@@ -234,9 +252,12 @@ TEST_P(GemmTest, TasksOfOneCallGiveTheSameBitsAsEachAlone) {
     scratch_bytes += GemmScratchBytes(product.rows, product.inputs);
   }
   tasks[1].x = tasks[0].x;
+  tasks[7].x = tasks[8].x = tasks[6].x;
   const auto scratch = MakeAligned<std::byte>(scratch_bytes);
   Gemm(tasks, {scratch.get(), scratch_bytes}, pool);
   std::memcpy(alone[1].x.data(), alone[0].x.data(), alone[0].x.size() * sizeof(float));
+  for (const int i : {7, 8})
+    std::memcpy(alone[i].x.data(), alone[6].x.data(), alone[6].x.size() * sizeof(float));
   for (size_t i = 0; i < alone.size(); ++i) {
     Multiply(alone[i], Epilogue::kTanh, pool);
     EXPECT_TRUE(SameBits(alone[i].y.data(), together[i].y.data(), alone[i].y.size()))
@@ -276,6 +297,82 @@ TEST_P(GemmTest, NonFiniteInputsReachOnlyTheirOwnRow) {
   }
 }
 
+TEST_P(GemmTest, Int8GivesTheSameBitsOnEveryInstructionSet) {
+  ThreadPool pool(2);
+  for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kAdd, Epilogue::kSquaredRelu}) {
+    for (const int rows : {1, 3, 29}) {
+      Product expected(rows, 333, 75, WeightFormat::kInt8, 71);
+      // Rows of every kind of group: zeros, values too small to count, huge ones, halves (ties of
+      // the rounding), one far beyond the others.
+      const auto fill = [rows](Product& product) {
+        float* row = product.x.data() + (rows - 1) * product.x_stride;
+        for (int k = 0; k < 100; ++k) row[k] = 0.0f;
+        for (int k = 128; k < 256; ++k) row[k] = static_cast<float>(k % 255 - 127) * 0.5f;
+        row[255] = 127.0f;
+        row[300] = 1e6f;
+        product.x[5] = 1e-36f;
+        if (rows > 1) {
+          for (int k = 0; k < 128; ++k) product.x[k] = k % 2 == 0 ? 1e-36f : 1e-42f;
+          for (int k = 128; k < 256; ++k) product.x[k] = k % 2 == 0 ? 3e37f : -1e-3f;
+        }
+      };
+      fill(expected);
+      Product product(rows, 333, 75, WeightFormat::kInt8, 71);
+      fill(product);
+      Multiply(product, epilogue, pool);
+      SetActiveIsaForTesting(Isa::kReference);
+      Multiply(expected, epilogue, pool);
+      SetActiveIsaForTesting(GetParam());
+      EXPECT_TRUE(SameBits(product.y.data(), expected.y.data(), expected.y.size()))
+          << rows << " rows, epilogue " << static_cast<int>(epilogue);
+    }
+  }
+}
+
+TEST_P(GemmTest, ExtremesOfInt8NeitherOverflowNorSaturate) {
+  ThreadPool pool(2);
+  for (const float sign : {1.0f, -1.0f}) {
+    Product product(7, 1024, 64, WeightFormat::kInt8, 73);
+    for (size_t i = 0; i < product.x.size(); ++i) product.x[i] = sign;
+    std::vector<float> ones(static_cast<size_t>(product.outputs) * product.inputs, 1.0f);
+    for (int k = 0; k < product.inputs; ++k) ones[k] = -1.0f;
+    product.packed = PackedMatrix::Pack(ones.data(), product.outputs, product.inputs, false,
+                                        WeightFormat::kInt8);
+    Multiply(product, Epilogue::kNone, pool);
+    for (int m = 0; m < product.rows; ++m) {
+      EXPECT_NEAR(product.y[m * product.y_stride], -1024.0f * sign, 1e-3f);
+      EXPECT_NEAR(product.y[m * product.y_stride + 63], 1024.0f * sign, 1e-3f);
+    }
+  }
+}
+
+// The yardstick of a served format: the error of its products against exact ones.
+TEST_P(GemmTest, HeavyTailedActivationsCostInt8OnlyTheirOwnGroup) {
+  ThreadPool pool(2);
+  constexpr int kInputs = 768;
+  const auto error = [&](bool outlier) {
+    Product product(8, kInputs, 96, WeightFormat::kInt8, 79);
+    if (outlier) {
+      for (int m = 0; m < product.rows; ++m) product.x[m * product.x_stride + 5] *= 50.0f;
+    }
+    Multiply(product, Epilogue::kNone, pool);
+    product.format = WeightFormat::kFloat32;
+    const std::vector<double> exact = product.Expected(Epilogue::kNone);
+    double squares = 0.0;
+    for (int m = 0; m < product.rows; ++m) {
+      for (int n = 0; n < product.outputs; ++n) {
+        const double e = product.y[m * product.y_stride + n] -
+                         exact[static_cast<size_t>(m) * product.outputs + n];
+        squares += e * e;
+      }
+    }
+    return std::sqrt(squares / static_cast<double>(exact.size()));
+  };
+  // Results are of size 1. A whole row with one scale has 0.0111, and 0.1 with the outlier.
+  EXPECT_LT(error(false), 0.0105);
+  EXPECT_LT(error(true), 0.06);
+}
+
 TEST(PackedMatrix, TransposedWeightsPackToTheSameBytes) {
   constexpr int kOutputs = 45;
   constexpr int kInputs = 19;
@@ -290,7 +387,9 @@ TEST(PackedMatrix, TransposedWeightsPackToTheSameBytes) {
     ASSERT_EQ(a.bytes(), b.bytes());
     EXPECT_EQ(std::memcmp(a.data(), b.data(), a.bytes()), 0);
     EXPECT_EQ(a.panels(), 2);
-    EXPECT_EQ(a.bytes(), format == WeightFormat::kFloat32 ? 2u * 32 * 19 * 4 : 2u * 32 * 20 * 2);
+    EXPECT_EQ(a.bytes(), format == WeightFormat::kFloat32    ? 2u * 32 * 19 * 4
+                         : format == WeightFormat::kBfloat16 ? 2u * 32 * 20 * 2
+                                                             : 2u * 32 * (4 + 20));
     EXPECT_EQ(reinterpret_cast<uintptr_t>(a.data()) % kAlignment, 0u);
   }
 }
@@ -310,6 +409,29 @@ TEST(PackedMatrix, PanelsHoldOutputsAcrossLanesAndZerosBeyondTheEdges) {
         EXPECT_EQ(floats[n / 32 * 3 * 32 + k * 32 + n % 32], expected);
       }
       EXPECT_EQ(pairs[n / 32 * 4 * 32 + k / 2 * 64 + n % 32 * 2 + k % 2], FloatToBf16(expected));
+    }
+  }
+}
+
+TEST(PackedMatrix, GroupsOfInt8HoldTheirScalesAndEveryValueIsWithinHalfAStep) {
+  constexpr int kOutputs = 33;
+  constexpr int kInputs = 131;  // a whole group, and three inputs of another
+  const Misaligned weights = RandomNormal(kOutputs * kInputs, 3);
+  const PackedMatrix packed =
+      PackedMatrix::Pack(weights.data(), kOutputs, kInputs, false, WeightFormat::kInt8);
+  constexpr size_t kPanelBytes = 32 * (4 + 128) + 32 * (4 + 4);
+  ASSERT_EQ(packed.bytes(), 2 * kPanelBytes);
+  for (int n = 0; n < 64; ++n) {
+    for (int k = 0; k < 132; ++k) {
+      const std::byte* group = packed.data() + n / 32 * kPanelBytes + k / 128 * (32 * (4 + 128));
+      float scale;
+      std::memcpy(&scale, group + n % 32 * 4, sizeof scale);
+      const int q = static_cast<int>(group[128 + (k % 128 / 4 * 32 + n % 32) * 4 + k % 4]) - 128;
+      if (n < kOutputs && k < kInputs) {
+        EXPECT_NEAR(static_cast<float>(q) * scale, weights[n * kInputs + k], 0.501f * scale);
+      } else {
+        EXPECT_EQ(q, 0);
+      }
     }
   }
 }

@@ -4,7 +4,7 @@
 string(REPLACE "," ";" OBJECTS "${OBJECTS}")
 set(checked 0)
 foreach(object ${OBJECTS})
-  if(NOT object MATCHES "_avx[0-9a-z]*\\.cc\\.o(bj)?$")
+  if(NOT object MATCHES "_(avx[0-9a-z]*|amx)\\.cc\\.o(bj)?$")
     continue()
   endif()
   execute_process(COMMAND ${NM} -C --defined-only ${object} OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)

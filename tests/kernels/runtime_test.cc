@@ -42,13 +42,14 @@ class CpuTest : public testing::Test {
 };
 
 TEST_F(CpuTest, NamesAndValuesRoundTrip) {
-  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16,
+                        Isa::kAmx}) {
     Isa parsed;
     ASSERT_TRUE(ParseIsa(IsaName(isa), &parsed));
     EXPECT_EQ(parsed, isa);
   }
   Isa parsed;
-  for (const char* name : {"", "AVX2", "avx", "avx5120", "amx"})
+  for (const char* name : {"", "AVX2", "avx", "avx5120", "amx-int8"})
     EXPECT_FALSE(ParseIsa(name, &parsed)) << name;
 }
 
@@ -59,8 +60,10 @@ TEST_F(CpuTest, BestIsaIsNoMoreThanTheCompilerRuntimeSees) {
   EXPECT_EQ(BestIsa() >= Isa::kAvx512,
             __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"));
+  EXPECT_EQ(BestIsa() >= Isa::kAvx512Vnni,
+            BestIsa() >= Isa::kAvx512 && __builtin_cpu_supports("avx512vnni"));
   EXPECT_EQ(BestIsa() >= Isa::kAvx512Bf16,
-            BestIsa() >= Isa::kAvx512 && __builtin_cpu_supports("avx512bf16"));
+            BestIsa() >= Isa::kAvx512Vnni && __builtin_cpu_supports("avx512bf16"));
 }
 
 TEST_F(CpuTest, TheEnvironmentChoosesALesserInstructionSet) {
@@ -78,9 +81,9 @@ TEST_F(CpuTest, AnUnknownNameIsRefusedWithWhatWasExpectedAndFound) {
 }
 
 TEST_F(CpuTest, AnInstructionSetThatTheProcessorLacksIsRefused) {
-  if (BestIsa() == Isa::kAvx512Bf16)
+  if (BestIsa() == Isa::kAmx)
     GTEST_SKIP() << "this processor has every instruction set that the kernels know";
-  EXPECT_THAT(Initialise("avx512bf16"), testing::HasSubstr("does not support avx512bf16"));
+  EXPECT_THAT(Initialise("amx"), testing::HasSubstr("does not support amx"));
 }
 
 TEST(Aligned, MemoryIsAlignedAndZeroed) {
