@@ -1,5 +1,6 @@
 #include "core/rwkv/weights.h"
 
+#include <array>
 #include <cmath>
 #include <new>
 #include <set>
@@ -21,7 +22,8 @@ constexpr float kLayerNormEpsilon = 1e-5f;
 // Takes tensors of a set by name, as fp32, checked; counts the bytes of what was packed.
 class Reader {
  public:
-  Reader(const tensors::TensorSet& set, WeightFormat format) : set_(set), format_(format) {}
+  Reader(const tensors::TensorSet& set, WeightFormat format, const FormatPolicy& policy)
+      : set_(set), format_(format), policy_(policy) {}
 
   // Every expected tensor is there with its shape, and none besides.
   absl::Status CheckShapes(const Config& config) {
@@ -56,9 +58,27 @@ class Reader {
     return values;
   }
 
-  // [outputs][inputs], or [inputs][outputs] when `transposed`.
-  absl::StatusOr<kernels::PackedMatrix> ReadMatrix(const std::string& name,
-                                                   bool transposed = false) {
+  // [outputs][inputs].
+  absl::StatusOr<kernels::PackedMatrix> ReadMatrix(const std::string& name, MatrixKind kind) {
+    const bool int8 = format_ == WeightFormat::kInt8 && policy_.int8[static_cast<int>(kind)];
+    return ReadMatrix(name, /*transposed=*/false, int8 ? WeightFormat::kInt8 : other_format());
+  }
+  // [inputs][outputs].
+  absl::StatusOr<kernels::PackedMatrix> ReadLowRank(const std::string& name) {
+    return ReadMatrix(name, /*transposed=*/true, other_format());
+  }
+
+  size_t bytes() const { return bytes_; }
+  const std::array<int, 3>& matrices() const { return matrices_; }
+
+ private:
+  // Of what is never int8.
+  WeightFormat other_format() const {
+    return format_ == WeightFormat::kInt8 ? WeightFormat::kBfloat16 : format_;
+  }
+
+  absl::StatusOr<kernels::PackedMatrix> ReadMatrix(const std::string& name, bool transposed,
+                                                   WeightFormat format) {
     const tensors::Tensor* tensor = set_.Find(name);
     const tensors::Shape shape = Squeezed(tensor->shape, 2);
     const Vector values = kernels::MakeAligned<float>(tensor->elements());
@@ -66,14 +86,12 @@ class Reader {
         ReadFinite(*tensor, {values.get(), static_cast<size_t>(tensor->elements())}));
     kernels::PackedMatrix packed = kernels::PackedMatrix::Pack(
         values.get(), static_cast<int>(shape[transposed ? 1 : 0]),
-        static_cast<int>(shape[transposed ? 0 : 1]), transposed, format_);
+        static_cast<int>(shape[transposed ? 0 : 1]), transposed, format);
     bytes_ += packed.bytes();
+    ++matrices_[static_cast<int>(format)];
     return packed;
   }
 
-  size_t bytes() const { return bytes_; }
-
- private:
   absl::Status Error(const TensorShape& expected, std::string_view found) const {
     return absl::InvalidArgumentError(StrCat(expected.name, ": expected ",
                                              tensors::ShapeString(expected.shape), ", found ",
@@ -96,7 +114,9 @@ class Reader {
 
   const tensors::TensorSet& set_;
   WeightFormat format_;
+  const FormatPolicy& policy_;
   size_t bytes_ = 0;
+  std::array<int, 3> matrices_ = {};
 };
 
 #define DS_READ(target, call) DS_ASSIGN_OR_RETURN(target, reader.call)
@@ -119,20 +139,20 @@ absl::Status ReadTimeMix(Reader& reader, const std::string& block, bool first,
   DS_READ(out->r_k, ReadVector(att + "r_k"));
   DS_READ(out->ln_x_weight, ReadVector(att + "ln_x.weight"));
   DS_READ(out->ln_x_bias, ReadVector(att + "ln_x.bias"));
-  DS_READ(out->receptance, ReadMatrix(att + "receptance.weight"));
-  DS_READ(out->key, ReadMatrix(att + "key.weight"));
-  DS_READ(out->value, ReadMatrix(att + "value.weight"));
-  DS_READ(out->output, ReadMatrix(att + "output.weight"));
-  DS_READ(out->w1, ReadMatrix(att + "w1", /*transposed=*/true));
-  DS_READ(out->w2, ReadMatrix(att + "w2", /*transposed=*/true));
-  DS_READ(out->a1, ReadMatrix(att + "a1", /*transposed=*/true));
-  DS_READ(out->a2, ReadMatrix(att + "a2", /*transposed=*/true));
-  DS_READ(out->g1, ReadMatrix(att + "g1", /*transposed=*/true));
-  DS_READ(out->g2, ReadMatrix(att + "g2", /*transposed=*/true));
+  DS_READ(out->receptance, ReadMatrix(att + "receptance.weight", MatrixKind::kReceptance));
+  DS_READ(out->key, ReadMatrix(att + "key.weight", MatrixKind::kKey));
+  DS_READ(out->value, ReadMatrix(att + "value.weight", MatrixKind::kValue));
+  DS_READ(out->output, ReadMatrix(att + "output.weight", MatrixKind::kOutput));
+  DS_READ(out->w1, ReadLowRank(att + "w1"));
+  DS_READ(out->w2, ReadLowRank(att + "w2"));
+  DS_READ(out->a1, ReadLowRank(att + "a1"));
+  DS_READ(out->a2, ReadLowRank(att + "a2"));
+  DS_READ(out->g1, ReadLowRank(att + "g1"));
+  DS_READ(out->g2, ReadLowRank(att + "g2"));
   if (first) return absl::OkStatus();
   DS_READ(out->v0, ReadVector(att + "v0"));
-  DS_READ(out->v1, ReadMatrix(att + "v1", /*transposed=*/true));
-  DS_READ(out->v2, ReadMatrix(att + "v2", /*transposed=*/true));
+  DS_READ(out->v1, ReadLowRank(att + "v1"));
+  DS_READ(out->v2, ReadLowRank(att + "v2"));
   return absl::OkStatus();
 }
 
@@ -140,8 +160,8 @@ absl::Status ReadChannelMix(Reader& reader, const std::string& block, ChannelMix
   DS_READ(out->ln_weight, ReadVector(block + "ln2.weight"));
   DS_READ(out->ln_bias, ReadVector(block + "ln2.bias"));
   DS_READ(out->x_k, ReadVector(block + "ffn.x_k"));
-  DS_READ(out->key, ReadMatrix(block + "ffn.key.weight"));
-  DS_READ(out->value, ReadMatrix(block + "ffn.value.weight"));
+  DS_READ(out->key, ReadMatrix(block + "ffn.key.weight", MatrixKind::kFfnKey));
+  DS_READ(out->value, ReadMatrix(block + "ffn.value.weight", MatrixKind::kFfnValue));
   return absl::OkStatus();
 }
 
@@ -165,8 +185,8 @@ absl::Status ReadEmbedding(Reader& reader, Weights* weights) {
   return absl::OkStatus();
 }
 
-absl::Status Read(const tensors::TensorSet& set, Weights* weights) {
-  Reader reader(set, weights->format);
+absl::Status Read(const tensors::TensorSet& set, const FormatPolicy& policy, Weights* weights) {
+  Reader reader(set, weights->format, policy);
   DS_RETURN_IF_ERROR(reader.CheckShapes(weights->config));
   DS_RETURN_IF_ERROR(ReadEmbedding(reader, weights));
   const size_t embedding_f32_bytes = reader.bytes();
@@ -178,7 +198,8 @@ absl::Status Read(const tensors::TensorSet& set, Weights* weights) {
   }
   DS_READ(weights->ln_out_weight, ReadVector("ln_out.weight"));
   DS_READ(weights->ln_out_bias, ReadVector("ln_out.bias"));
-  DS_READ(weights->head, ReadMatrix("head.weight"));
+  DS_READ(weights->head, ReadMatrix("head.weight", MatrixKind::kHead));
+  weights->matrices = reader.matrices();
   // A step looks one row of the embedding up and reads all else.
   weights->step_bytes = reader.bytes() - embedding_f32_bytes;
   const size_t embedding_bytes =
@@ -193,26 +214,36 @@ absl::Status Read(const tensors::TensorSet& set, Weights* weights) {
 }  // namespace
 
 std::string_view WeightFormatName(WeightFormat format) {
-  return format == WeightFormat::kFloat32 ? "fp32" : "bf16";
+  switch (format) {
+    case WeightFormat::kFloat32:
+      return "fp32";
+    case WeightFormat::kBfloat16:
+      return "bf16";
+    case WeightFormat::kInt8:
+      return "int8";
+  }
+  return "";
 }
 
 absl::StatusOr<WeightFormat> ParseWeightFormat(std::string_view name) {
-  for (const WeightFormat format : {WeightFormat::kFloat32, WeightFormat::kBfloat16}) {
+  for (const WeightFormat format :
+       {WeightFormat::kFloat32, WeightFormat::kBfloat16, WeightFormat::kInt8}) {
     if (name == WeightFormatName(format)) return format;
   }
   return absl::InvalidArgumentError(
-      StrCat("weight format: expected fp32 or bf16, found \"", name, "\""));
+      StrCat("weight format: expected fp32, bf16 or int8, found \"", name, "\""));
 }
 
 absl::StatusOr<std::shared_ptr<const Weights>> Weights::Load(const tensors::TensorSet& set,
-                                                             WeightFormat format) {
+                                                             WeightFormat format,
+                                                             const FormatPolicy& policy) {
   // The one place where running out of memory is an answer and not the end: a model may be larger
   // than the machine.
   try {
     auto weights = std::make_shared<Weights>();
     DS_ASSIGN_OR_RETURN(weights->config, Config::FromTensors(set));
     weights->format = format;
-    DS_RETURN_IF_ERROR(Read(set, weights.get()));
+    DS_RETURN_IF_ERROR(Read(set, policy, weights.get()));
     weights->fingerprint = tensors::Fingerprint(set);
     return std::shared_ptr<const Weights>(std::move(weights));
   } catch (const std::bad_alloc&) {

@@ -2,20 +2,20 @@
 // freed when the last lets go.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/rwkv/config.h"
+#include "core/rwkv/format_policy.h"
 #include "core/tensors/tensor_set.h"
 #include "kernels/gemm/gemm.h"
 
 namespace dreamstate::rwkv {
 
-using kernels::WeightFormat;
-
-// "fp32", "bf16".
+// "fp32", "bf16", "int8".
 std::string_view WeightFormatName(WeightFormat format);
 // INVALID_ARGUMENT naming the known formats.
 absl::StatusOr<WeightFormat> ParseWeightFormat(std::string_view name);
@@ -46,10 +46,12 @@ struct LayerWeights {
 
 struct Weights {
   Config config;
+  // Of the matrices that `int8` names int8 where this is int8, and bf16 for the others; else of
+  // all.
   WeightFormat format;
   // SHA-256 fingerprint of the tensors it was made from (tensors::Fingerprint).
   std::string fingerprint;
-  // LayerNorm of ln0 already applied; [V][D] as stored: fp32, or bf16 in format bf16.
+  // LayerNorm of ln0 already applied; [V][D] as stored: fp32 in format fp32, else bf16.
   kernels::AlignedBuffer<float> embedding_f32;
   kernels::AlignedBuffer<uint16_t> embedding_bf16;
   std::vector<LayerWeights> layers;
@@ -58,12 +60,15 @@ struct Weights {
   // Bytes of memory held, and bytes that one decode step of one sequence reads.
   size_t bytes = 0;
   size_t step_bytes = 0;
+  // How many matrices are held in each format, by WeightFormat.
+  std::array<int, 3> matrices = {};
 
   // Checks every tensor's name, dtype and shape (missing, extra and non-finite ones included), then
   // packs. INVALID_ARGUMENT naming tensor, expected and found; RESOURCE_EXHAUSTED when memory does
-  // not suffice.
-  static absl::StatusOr<std::shared_ptr<const Weights>> Load(const tensors::TensorSet& set,
-                                                             WeightFormat format);
+  // not suffice. `policy` says which matrices are int8 in format int8.
+  static absl::StatusOr<std::shared_ptr<const Weights>> Load(
+      const tensors::TensorSet& set, WeightFormat format,
+      const FormatPolicy& policy = FormatPolicy::Default());
 };
 
 }  // namespace dreamstate::rwkv

@@ -38,6 +38,39 @@ TEST(Weights, AStepReadsHalfAsMuchInBf16) {
   EXPECT_GT(fp32->bytes, fp32->step_bytes);
 }
 
+TEST(Weights, Int8HoldsWhatThePolicyNamesAndTheRestInBf16) {
+  const Config config = SmallConfig();
+  const tensors::TensorSet set = RandomBackbone(config, 1);
+  const auto bf16 = Weights::Load(set, WeightFormat::kBfloat16).value();
+  const auto int8 = Weights::Load(set, WeightFormat::kInt8).value();
+  EXPECT_EQ(bf16->matrices, (std::array<int, 3>{0, 27, 0}));
+  EXPECT_EQ(int8->matrices, (std::array<int, 3>{0, 14, 13}));  // low-rank ones stay
+  EXPECT_EQ(int8->layers[0].time_mix.w1.format(), WeightFormat::kBfloat16);
+  EXPECT_EQ(int8->fingerprint, bf16->fingerprint);
+  EXPECT_LT(int8->step_bytes, bf16->step_bytes * 0.75);
+
+  FormatPolicy policy;
+  policy.int8[static_cast<int>(MatrixKind::kFfnKey)] = true;
+  const auto one_kind = Weights::Load(set, WeightFormat::kInt8, policy).value();
+  EXPECT_EQ(one_kind->matrices, (std::array<int, 3>{0, 25, 2}));
+  for (const LayerWeights& layer : one_kind->layers) {
+    EXPECT_EQ(layer.channel_mix.key.format(), WeightFormat::kInt8);
+    EXPECT_EQ(layer.channel_mix.value.format(), WeightFormat::kBfloat16);
+    EXPECT_EQ(layer.time_mix.key.format(), WeightFormat::kBfloat16);
+  }
+  // No kind in int8 is bf16.
+  EngineFixture none(set, WeightFormat::kBfloat16);
+  kernels::ThreadPool pool(1);
+  Engine same(Weights::Load(set, WeightFormat::kInt8, FormatPolicy()).value(), {}, pool);
+  same.slots().Clear(0);
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  std::vector<float> logits(config.vocab);
+  Segment segment{.slot = 0, .tokens = tokens};
+  segment.logits = logits.data();
+  ASSERT_TRUE(same.Forward({&segment, 1}).ok());
+  EXPECT_EQ(none.Read(0, tokens, 3), logits);
+}
+
 TEST(Weights, ShapesAndTensorsOfNoUseAreRefusedByName) {
   const tensors::TensorSet good = RandomBackbone(SmallConfig(), 1);
   const std::vector<std::pair<tensors::TensorSet, std::string>> cases = {
@@ -76,11 +109,12 @@ TEST(Weights, OfficialShapesAndDummiesOfLayerZeroAreAccepted) {
 }
 
 TEST(WeightFormat, NamesAreReadBack) {
-  for (const WeightFormat format : {WeightFormat::kFloat32, WeightFormat::kBfloat16}) {
+  for (const WeightFormat format :
+       {WeightFormat::kFloat32, WeightFormat::kBfloat16, WeightFormat::kInt8}) {
     EXPECT_EQ(ParseWeightFormat(WeightFormatName(format)).value(), format);
   }
   EXPECT_THAT(std::string(ParseWeightFormat("fp8").status().message()),
-              HasSubstr("expected fp32 or bf16, found \"fp8\""));
+              HasSubstr("expected fp32, bf16 or int8, found \"fp8\""));
 }
 
 }  // namespace
