@@ -1,19 +1,27 @@
-// Prefill and decode of a random 0.19B RWKV-7 (L12 D768 H12 V65536), beside what this machine can
-// do at most in the same run:
+// Prefill and decode of a random 0.19B RWKV-7 (L12 D768 H12 V65536) in every weight format on every
+// instruction set, beside what this machine can do at most in the same run:
 //   decode of one stream    reads every weight once a step: its limit is the read bandwidth over as
-//   many bytes prefill, many streams   are matrix products: their limit is the peak of the format's
-//   multiply-add
-// Times are medians; compare ratios of one run, never numbers of two machines.
-//   engine_benchmark [--threads N] [--repeats N] [--layers N] [--width N] [--vocab N] [--isa NAME]
+//                           many bytes
+//   prefill, many streams   are matrix products: their limit is the peak of the format's
+//                           multiply-add
+// Every repetition times the limit and then each shape, so that other work on the machine weighs on
+// both. `best` compares the fastest of each; `busy` compares the processor time that the threads
+// got with the peak, which other programs do not stretch. Compare ratios of one run, never numbers
+// of two machines.
+//   engine_benchmark [--threads N] [--repeats N] [--isa NAME]... [--format NAME]... [--json FILE]
+//     [--layers N] [--width N] [--vocab N]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "core/rwkv/engine.h"
 #include "kernels/runtime/cpu.h"
+#include "nlohmann/json.hpp"
 #include "tests/benchmarks/kernels/machine_limits.h"
 #include "tests/support/random_backbone.h"
 
@@ -22,20 +30,19 @@ namespace {
 
 using rwkv::WeightFormat;
 
+constexpr int kPrefill = 512;
+constexpr int kStreams = 64;
+constexpr int kDecodeSteps = 4;
+
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-template <typename Body>
-double MedianSeconds(int repeats, const Body& body) {
-  std::vector<double> seconds;
-  for (int i = 0; i < repeats; ++i) {
-    const double begin = Now();
-    body();
-    seconds.push_back(Now() - begin);
-  }
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[seconds.size() / 2];
+// Processor time of all threads of this program.
+double ProcessorNow() {
+  timespec now;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
 // Multiply-adds of one token: every matrix once, and the head when its logits are wanted.
@@ -52,85 +59,164 @@ Work WorkOf(const rwkv::Config& c) {
   return {c.layers * (4 * d * d + 2 * d * c.ffn_width + ranks + wkv), d * c.vocab};
 }
 
-struct Row {
-  std::string what;
-  double tokens_per_second;
-  double share_of_limit;
-  const char* limit;
+struct Times {
+  std::vector<double> seconds;
+  double processor = 1e30;  // the least
+
+  template <typename Body>
+  void Add(const Body& body) {
+    const double processor_begin = ProcessorNow();
+    const double begin = Now();
+    body();
+    seconds.push_back(Now() - begin);
+    processor = std::min(processor, ProcessorNow() - processor_begin);
+  }
+  double best() const { return *std::min_element(seconds.begin(), seconds.end()); }
+  double median() const {
+    std::vector<double> sorted = seconds;
+    std::sort(sorted.begin(), sorted.end());
+    return sorted[sorted.size() / 2];
+  }
 };
 
-void Print(const Row& row) {
-  std::printf("  %-24s %10.1f tokens/s   %5.1f %% of %s\n", row.what.c_str(), row.tokens_per_second,
-              100 * row.share_of_limit, row.limit);
-  std::fflush(stdout);
+struct Shape {
+  std::string name;
+  int tokens;   // of each stream and step
+  int streams;  // that decode side by side
+  int steps;    // of one timing
+  bool memory;  // limited by reading the weights
+};
+
+const std::vector<Shape>& Shapes() {
+  static const auto& shapes = *new std::vector<Shape>{
+      {"decode 1", 1, 1, kDecodeSteps, true}, {"decode 16", 1, 16, 1, false},
+      {"decode 64", 1, kStreams, 1, false},   {"prefill 128", 128, 1, 1, false},
+      {"prefill 512", kPrefill, 1, 1, false},
+  };
+  return shapes;
 }
 
-void Measure(const tensors::TensorSet& set, WeightFormat format, int threads, int repeats) {
-  kernels::ThreadPool pool(threads);
-  constexpr int kPrefill = 512;
-  constexpr int kStreams = 64;
-  rwkv::Engine engine(rwkv::Weights::Load(set, format).value(),
-                      {.max_tokens = kPrefill, .max_sequences = kStreams, .slots = kStreams}, pool);
-  const rwkv::Weights& weights = engine.weights();
-  const Work work = WorkOf(weights.config);
-  const bool pairs =
-      format == WeightFormat::kBfloat16 && kernels::ActiveIsa() == kernels::Isa::kAvx512Bf16;
-  const double bandwidth = kernels::MeasureReadBandwidth(weights.step_bytes, pool);
-  const double peak = pairs ? kernels::MeasureBfloat16Peak(pool)
-                            : kernels::MeasureFloat32Peak(kernels::ActiveIsa(), pool);
-  std::printf("%s: %.0f MB a step; read %.1f GB/s, peak %.0f GFLOP/s (%s)\n",
-              engine.numerics().c_str(), weights.step_bytes / 1e6, bandwidth / 1e9, peak / 1e9,
-              pairs ? "vdpbf16ps" : "fp32 fma");
-
-  std::vector<int32_t> tokens(kPrefill);
-  for (int i = 0; i < kPrefill; ++i)
-    tokens[i] = static_cast<int32_t>((int64_t{i} * 7919) % (weights.config.vocab - 1) + 1);
-  std::vector<float> logits(size_t{kStreams} * weights.config.vocab);
-  for (const int length : {128, kPrefill}) {
-    const auto prefill = [&] {
-      engine.slots().Clear(0);
-      rwkv::Segment segment;
-      segment.slot = 0;
-      segment.tokens = std::span<const int32_t>(tokens).first(length);
-      segment.logits = logits.data();
-      (void)engine.Forward({&segment, 1});
-    };
-    prefill();
-    const double seconds = MedianSeconds(repeats, prefill);
-    const double flops = 2 * (length * work.layers_macs + work.head_macs);
-    Print({"prefill " + std::to_string(length), length / seconds, flops / seconds / peak, "peak"});
-  }
-  for (const int streams : {1, 4, 16, kStreams}) {
-    constexpr int kSteps = 8;
-    std::vector<rwkv::Segment> batch(streams);
-    for (int i = 0; i < streams; ++i) {
-      engine.slots().Clear(i);
-      batch[i].slot = i;
-      batch[i].logits = logits.data() + size_t{static_cast<size_t>(i)} * weights.config.vocab;
+class Bench {
+ public:
+  Bench(const tensors::TensorSet& set, WeightFormat format, int threads)
+      : pool_(threads),
+        engine_(rwkv::Weights::Load(set, format).value(),
+                {.max_tokens = kPrefill, .max_sequences = kStreams, .slots = kStreams}, pool_),
+        probe_(engine_.weights().step_bytes),
+        tokens_(kPrefill),
+        logits_(size_t{kStreams} * engine_.config().vocab) {
+    for (int i = 0; i < kPrefill; ++i) {
+      tokens_[i] = static_cast<int32_t>((int64_t{i} * 7919) % (engine_.config().vocab - 1) + 1);
     }
-    const auto decode = [&] {
-      for (int step = 0; step < kSteps; ++step) {
-        for (int i = 0; i < streams; ++i)
-          batch[i].tokens = std::span<const int32_t>(tokens).subspan((step + i) % kPrefill, 1);
-        (void)engine.Forward(batch);
+    for (int i = 0; i < kStreams; ++i) engine_.slots().Clear(i);
+  }
+
+  // One row a shape, printed and returned.
+  nlohmann::json Run(int repeats) {
+    const WeightFormat format = engine_.weights().format;
+    const kernels::Isa isa = kernels::ActiveIsa();
+    const std::vector<Shape>& shapes = Shapes();
+    Times read;
+    std::vector<Times> times(shapes.size());
+    double peak = 0;
+    for (size_t i = 0; i < shapes.size(); ++i) Forward(shapes[i]);
+    for (int repeat = 0; repeat < repeats; ++repeat) {
+      peak = std::max(peak, kernels::MeasurePeakOf(format, isa, pool_));
+      for (size_t i = 0; i < shapes.size(); ++i) {
+        if (shapes[i].memory) {
+          for (int k = 0; k < 4; ++k) {
+            read.Add([&] { probe_.Seconds(pool_); });
+            times[i].Add([&] { Forward(shapes[i]); });
+          }
+        } else {
+          times[i].Add([&] { Forward(shapes[i]); });
+        }
       }
-    };
-    decode();
-    const double seconds = MedianSeconds(repeats, decode) / kSteps;
-    const double flops = 2.0 * streams * (work.layers_macs + work.head_macs);
-    const std::string what =
-        "decode " + std::to_string(streams) + (streams == 1 ? " stream" : " streams");
-    if (streams <= 4) {
-      Print({what, streams / seconds, weights.step_bytes / seconds / bandwidth, "read bandwidth"});
-    } else {
-      Print({what, streams / seconds, flops / seconds / peak, "peak"});
+    }
+    return Report(read, times, peak);
+  }
+
+ private:
+  void Forward(const Shape& shape) {
+    std::vector<rwkv::Segment> batch(shape.streams);
+    for (int step = 0; step < shape.steps; ++step) {
+      for (int i = 0; i < shape.streams; ++i) {
+        batch[i].slot = i;
+        batch[i].tokens = std::span<const int32_t>(tokens_).subspan(
+            shape.tokens == 1 ? step + i : 0, shape.tokens);
+        batch[i].logits = logits_.data() + static_cast<size_t>(i) * engine_.config().vocab;
+      }
+      (void)engine_.Forward(batch);
     }
   }
-}
+
+  nlohmann::json Report(const Times& read, const std::vector<Times>& times, double peak) const {
+    const rwkv::Weights& weights = engine_.weights();
+    const Work work = WorkOf(weights.config);
+    const kernels::Isa isa = kernels::ActiveIsa();
+    const double step_bytes = static_cast<double>(weights.step_bytes);
+    const double bandwidth = static_cast<double>(probe_.bytes()) / read.best();
+    const double median_bandwidth = static_cast<double>(probe_.bytes()) / read.median();
+    const char* peak_name = kernels::PeakName(weights.format, isa);
+    std::printf("%s: %.1f MB a step; read %.1f GB/s (median %.1f), peak %.0f GOP/s (%s)\n",
+                engine_.numerics().c_str(), step_bytes / 1e6, bandwidth / 1e9,
+                median_bandwidth / 1e9, peak / 1e9, peak_name);
+    std::printf("  %-12s %10s %10s %8s %8s %8s  %s\n", "shape", "tokens/s", "median", "best",
+                "median", "busy", "of");
+    nlohmann::json rows = nlohmann::json::array();
+    double one_stream = 0;
+    for (size_t i = 0; i < times.size(); ++i) {
+      const Shape& shape = Shapes()[i];
+      const double tokens = static_cast<double>(shape.tokens) * shape.streams * shape.steps;
+      const double best = tokens / times[i].best();
+      const double heads = static_cast<double>(shape.streams) * shape.steps;
+      const double operations = 2 * (tokens * work.layers_macs + heads * work.head_macs);
+      const double bytes = step_bytes * shape.steps;
+      const auto share = [&](double seconds, double limit) {
+        if (limit <= 0) return 0.0;
+        return (shape.memory ? bytes : operations) / seconds / limit;
+      };
+      const double best_share = share(times[i].best(), shape.memory ? bandwidth : peak);
+      const double median_share = share(times[i].median(), shape.memory ? median_bandwidth : peak);
+      const double busy = shape.memory || peak <= 0
+                              ? 0
+                              : operations / times[i].processor / (peak / pool_.threads());
+      std::printf("  %-12s %10.1f %10.1f %7.1f%% %7.1f%% %7.1f%%  %s", shape.name.c_str(), best,
+                  tokens / times[i].median(), 100 * best_share, 100 * median_share, 100 * busy,
+                  shape.memory ? "read bandwidth" : "peak");
+      if (shape.memory) one_stream = times[i].median() / shape.steps;
+      if (shape.tokens == 1 && shape.streams > 1) {
+        std::printf(", %.1f x one stream", one_stream * shape.streams / times[i].median());
+      }
+      std::printf("\n");
+      rows.push_back({{"format", rwkv::WeightFormatName(weights.format)},
+                      {"isa", kernels::IsaName(isa)},
+                      {"threads", pool_.threads()},
+                      {"shape", shape.name},
+                      {"tokens_per_second", best},
+                      {"median_tokens_per_second", tokens / times[i].median()},
+                      {"limit", shape.memory ? "read" : peak_name},
+                      {"share_of_limit", best_share},
+                      {"median_share_of_limit", median_share},
+                      {"busy_share_of_limit", busy},
+                      {"step_bytes", weights.step_bytes},
+                      {"read_bytes_per_second", bandwidth},
+                      {"peak_operations_per_second", peak}});
+    }
+    std::fflush(stdout);
+    return rows;
+  }
+
+  kernels::ThreadPool pool_;
+  rwkv::Engine engine_;
+  kernels::ReadProbe probe_;
+  std::vector<int32_t> tokens_;
+  std::vector<float> logits_;
+};
 
 int Run(int argc, char** argv) {
   int threads = 2;
-  int repeats = 7;
+  int repeats = 5;
   rwkv::Config config;
   config.layers = 12;
   config.width = 768;
@@ -140,29 +226,55 @@ int Run(int argc, char** argv) {
   config.rank_iclr = 64;
   config.rank_value = 32;
   config.rank_gate = 128;
-  std::string isa_name;
+  std::vector<std::string> isa_names;
+  std::vector<std::string> format_names = {"fp32", "bf16", "int8"};
+  std::string json_file;
   CLI::App app("Prefill and decode speed of a random RWKV-7 beside the machine's limits");
   app.add_option("--threads", threads)->check(CLI::Range(1, 256));
   app.add_option("--repeats", repeats)->check(CLI::Range(1, 1000));
   app.add_option("--layers", config.layers)->check(CLI::Range(1, 128));
   app.add_option("--width", config.width)->check(CLI::Range(64, 8192));
-  app.add_option("--vocab", config.vocab)->check(CLI::Range(2, 1 << 17));
-  app.add_option("--isa", isa_name, "reference, avx2, avx512 or avx512bf16; default: the best");
+  app.add_option("--vocab", config.vocab)->check(CLI::Range(kPrefill, 1 << 17));
+  app.add_option(
+      "--isa", isa_names,
+      "reference, avx2, avx512, avx512vnni, avx512bf16 or amx; default: all but reference");
+  app.add_option("--format", format_names, "fp32, bf16 or int8; default: all");
+  app.add_option("--json", json_file, "write the table to this file, too");
   CLI11_PARSE(app, argc, argv);
   config.heads = config.width / config.head_size;
   config.ffn_width = 4 * config.width;
-  kernels::Isa isa = kernels::BestIsa();
-  if (!isa_name.empty() && (!kernels::ParseIsa(isa_name, &isa) || isa > kernels::BestIsa())) {
-    std::fprintf(stderr, "--isa: expected an instruction set of this processor, found \"%s\"\n",
-                 isa_name.c_str());
-    return 2;
+  std::vector<kernels::Isa> isas;
+  for (const std::string& name : isa_names) {
+    kernels::Isa isa;
+    if (!kernels::ParseIsa(name, &isa) || isa > kernels::BestIsa()) {
+      std::fprintf(stderr, "--isa: expected an instruction set of this processor, found \"%s\"\n",
+                   name.c_str());
+      return 2;
+    }
+    isas.push_back(isa);
   }
-  kernels::SetActiveIsaForTesting(isa);
+  if (isas.empty()) {
+    for (int i = static_cast<int>(kernels::BestIsa()); i > 0; --i) {
+      isas.push_back(static_cast<kernels::Isa>(i));
+    }
+  }
   const tensors::TensorSet set = dreamstate::testing::RandomBackbone(config, 42);
-  std::printf("random RWKV-7 L%d D%d H%d V%d, %d threads, median of %d\n", config.layers,
+  std::printf("random RWKV-7 L%d D%d H%d V%d, %d threads, %d repetitions\n", config.layers,
               config.width, config.heads, config.vocab, threads, repeats);
-  for (const WeightFormat format : {WeightFormat::kFloat32, WeightFormat::kBfloat16})
-    Measure(set, format, threads, repeats);
+  nlohmann::json table = nlohmann::json::array();
+  for (const std::string& name : format_names) {
+    const absl::StatusOr<WeightFormat> format = rwkv::ParseWeightFormat(name);
+    if (!format.ok()) {
+      std::fprintf(stderr, "--format: %s\n", format.status().ToString().c_str());
+      return 2;
+    }
+    Bench bench(set, *format, threads);
+    for (const kernels::Isa isa : isas) {
+      kernels::SetActiveIsaForTesting(isa);
+      for (nlohmann::json& row : bench.Run(repeats)) table.push_back(std::move(row));
+    }
+  }
+  if (!json_file.empty()) std::ofstream(json_file) << table.dump(1) << "\n";
   return 0;
 }
 

@@ -112,22 +112,22 @@ void BenchmarkGemm(const Options& options, const std::vector<Isa>& isas, ThreadP
   std::printf(
       "\nMatrix products: all layers of a shape, one after the other. read: share of the memory "
       "bandwidth measured with\n"
-      "as many bytes; peak: share of the multiply-add peak of the instruction set (bf16 on "
-      "avx512bf16: of vdpbf16ps); busy: the same share of the processor time that the threads "
+      "as many bytes; peak: share of the multiply-add peak of the instruction set (of its "
+      "multiply-add for the format); busy: the same share of the processor time that the threads "
       "got.\n");
   std::printf("%-11s %-5s %13s %5s %10s %9s %9s %6s %6s %6s\n", "isa", "w", "outputs x in", "rows",
               "us/layer", "GFLOP/s", "GB/s", "read", "peak", "busy");
   const Shape shapes[] = {{768, 768}, {3072, 768}, {768, 3072}, {65536, 768}};
-  for (const WeightFormat format : {WeightFormat::kFloat32, WeightFormat::kBfloat16}) {
-    const bool bf16 = format == WeightFormat::kBfloat16;
+  constexpr const char* kFormatNames[] = {"fp32", "bf16", "int8"};
+  for (const WeightFormat format :
+       {WeightFormat::kFloat32, WeightFormat::kBfloat16, WeightFormat::kInt8}) {
     for (const Shape& shape : shapes) {
       const Layers layers(shape, format);
       for (const Isa isa : isas) {
         for (const int rows : {1, 4, 16, 64, 512}) {
           if (isa == Isa::kReference && (rows > 4 || shape.outputs > 8192)) continue;
           const double read = MeasureReadBandwidth(layers.bytes(), pool);
-          const double peak = bf16 && isa == Isa::kAvx512Bf16 ? MeasureBfloat16Peak(pool)
-                                                              : MeasureFloat32Peak(isa, pool);
+          const double peak = MeasurePeakOf(format, isa, pool);
           SetActiveIsaForTesting(isa);
           const std::vector<float> x = Random(static_cast<size_t>(rows) * shape.inputs);
           std::vector<float> y(static_cast<size_t>(rows) * shape.outputs);
@@ -149,7 +149,8 @@ void BenchmarkGemm(const Options& options, const std::vector<Isa>& isas, ThreadP
           const double bandwidth = static_cast<double>(layers.bytes()) / seconds.least;
           std::printf(
               "%-11s %-5s %7dx%-5d %5d %10.1f %9.1f %9.1f %5.0f%% %5.0f%% %5.0f%%\n",
-              IsaName(isa).data(), bf16 ? "bf16" : "fp32", shape.outputs, shape.inputs, rows,
+              IsaName(isa).data(), kFormatNames[static_cast<int>(format)], shape.outputs,
+              shape.inputs, rows,
               seconds.least * 1e6 / static_cast<double>(layers.matrices().size()),
               operations / seconds.least * 1e-9, bandwidth * 1e-9, 100.0 * bandwidth / read,
               peak > 0.0 ? 100.0 * operations / seconds.least / peak : NAN,
@@ -280,7 +281,8 @@ int Main(int argc, char** argv) {
   Options options;
   if (!ParseOptions(argc, argv, &options)) {
     std::fprintf(stderr,
-                 "usage: kernels_benchmark [--threads N] [--isa reference|avx2|avx512|avx512bf16] "
+                 "usage: kernels_benchmark [--threads N] [--isa "
+                 "reference|avx2|avx512|avx512vnni|avx512bf16|amx] "
                  "[--seconds S]\n");
     return 2;
   }

@@ -13,6 +13,7 @@ namespace dreamstate::kernels {
 namespace {
 
 constexpr double kSecondsPerLimit = 0.25;
+constexpr int64_t kLine = 128;  // floats that a read loop takes at a time
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -71,20 +72,26 @@ double MeasurePeak(float (*function)(int64_t), int operations_per_instruction, T
 
 }  // namespace
 
-double MeasureReadBandwidth(size_t bytes, ThreadPool& pool) {
-  constexpr size_t kLine = 128;  // floats that a read loop takes at a time
-  const size_t lines = std::max<size_t>(1, bytes / sizeof(float) / kLine);
-  const auto memory = MakeAligned<float>(lines * kLine);
+ReadProbe::ReadProbe(size_t bytes)
+    : bytes_(std::max<size_t>(1, bytes / sizeof(float) / kLine) * kLine * sizeof(float)),
+      memory_(MakeAligned<float>(bytes_ / sizeof(float))) {}
+
+double ReadProbe::Seconds(ThreadPool& pool) const {
   const auto read = BestIsa() >= Isa::kAvx512 ? ReadAvx512
                     : BestIsa() >= Isa::kAvx2 ? ReadAvx2
                                               : ReadPlainly;
-  const double seconds = Fastest([&] {
-    pool.ParallelFor(static_cast<int64_t>(lines), 64, [&](int64_t begin, int64_t end, int) {
-      sink.store(read(memory.get() + begin * kLine, (end - begin) * kLine),
-                 std::memory_order_relaxed);
-    });
+  const double start = Now();
+  const auto lines = static_cast<int64_t>(bytes_ / sizeof(float) / kLine);
+  pool.ParallelFor(lines, 64, [&](int64_t begin, int64_t end, int) {
+    sink.store(read(memory_.get() + begin * kLine, (end - begin) * kLine),
+               std::memory_order_relaxed);
   });
-  return static_cast<double>(lines * kLine * sizeof(float)) / seconds;
+  return Now() - start;
+}
+
+double MeasureReadBandwidth(size_t bytes, ThreadPool& pool) {
+  const ReadProbe probe(bytes);
+  return static_cast<double>(probe.bytes()) / Fastest([&] { probe.Seconds(pool); });
 }
 
 double MeasureFloat32Peak(Isa isa, ThreadPool& pool) {
@@ -95,6 +102,27 @@ double MeasureFloat32Peak(Isa isa, ThreadPool& pool) {
 
 double MeasureBfloat16Peak(ThreadPool& pool) {
   return BestIsa() < Isa::kAvx512Bf16 ? 0.0 : MeasurePeak(MultiplyAddBf16, 2 * 32, pool);
+}
+
+double MeasurePeakOf(WeightFormat format, Isa isa, ThreadPool& pool) {
+  if (isa == Isa::kReference || isa > BestIsa()) return 0.0;
+  switch (format) {
+    case WeightFormat::kFloat32:
+      break;
+    case WeightFormat::kBfloat16:
+      if (isa >= Isa::kAvx512Bf16) return MeasureBfloat16Peak(pool);
+      break;
+    case WeightFormat::kInt8:
+      if (isa >= Isa::kAvx512Vnni) return MeasurePeak(MultiplyAddInt8, 2 * 64, pool);
+      return isa == Isa::kAvx2 ? MeasurePeak(MultiplyAddPairsAvx2, 2 * 16, pool)
+                               : MeasurePeak(MultiplyAddPairsAvx512, 2 * 32, pool);
+  }
+  return MeasureFloat32Peak(isa, pool);
+}
+
+const char* PeakName(WeightFormat format, Isa isa) {
+  if (format == WeightFormat::kInt8) return isa >= Isa::kAvx512Vnni ? "vpdpbusd" : "vpmaddwd";
+  return format == WeightFormat::kBfloat16 && isa >= Isa::kAvx512Bf16 ? "vdpbf16ps" : "fp32 fma";
 }
 
 }  // namespace dreamstate::kernels

@@ -37,4 +37,25 @@ float MultiplyAddAvx2(int64_t steps) {
   return lanes[0];
 }
 
+float MultiplyAddPairsAvx2(int64_t steps) {
+  __m256i sums[kChains];
+  __m256i a = _mm256_set1_epi8(3);
+  __m256i b = _mm256_set1_epi8(1);
+  for (__m256i& sum : sums) {
+    sum = _mm256_setzero_si256();
+    // Opaque, so that the compiler does not see that all chains are the same.
+    asm volatile("" : "+x"(sum));
+  }
+  for (int64_t i = 0; i < steps; ++i) {
+    for (__m256i& sum : sums) {
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+      asm volatile("" : "+x"(a), "+x"(b));
+    }
+  }
+  for (int k = 1; k < kChains; ++k) sums[0] = _mm256_add_epi32(sums[0], sums[k]);
+  int lanes[8];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), sums[0]);
+  return static_cast<float>(lanes[0]);
+}
+
 }  // namespace dreamstate::kernels

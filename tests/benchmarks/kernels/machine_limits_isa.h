@@ -15,6 +15,10 @@ float ReadAvx512(const float* data, size_t count);
 float MultiplyAddAvx2(int64_t steps);
 float MultiplyAddAvx512(int64_t steps);
 float MultiplyAddBf16(int64_t steps);
+// vpmaddwd and vpaddd, and vpdpbusd.
+float MultiplyAddPairsAvx2(int64_t steps);
+float MultiplyAddPairsAvx512(int64_t steps);
+float MultiplyAddInt8(int64_t steps);
 
 inline constexpr int kChains = 12;
 
