@@ -92,7 +92,7 @@ absl::Status WriteSyncClose(Descriptor fd, std::span<const std::span<const std::
 }  // namespace
 
 MappedFile::MappedFile(std::string path, std::span<const std::byte> bytes)
-    : path_(std::move(path)), bytes_(bytes) {}
+    : path_(std::move(path)), bytes_(bytes), guard_(bytes) {}
 
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());

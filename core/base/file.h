@@ -11,12 +11,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/mapping_guard.h"
 
 namespace dreamstate {
 
 // A regular file mapped read-only; the mapping lives as long as this object. Thread-safe.
-// A file that shrinks while it is mapped would fault: files of the repository are immutable by
-// contract.
+// What a file loses while it is mapped reads as zeros (mapping_guard.h), and what is written into
+// it is seen: files of the repository are immutable by contract, and whoever must be sure compares
+// a hash after the last read.
 class MappedFile {
  public:
   static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::string& path);
@@ -30,6 +32,7 @@ class MappedFile {
   MappedFile(std::string path, std::span<const std::byte> bytes);
   std::string path_;
   std::span<const std::byte> bytes_;
+  const MappingGuard guard_;
 };
 
 // The whole file as a string; refuses more than `max_bytes`.
