@@ -6,6 +6,24 @@
 #include "core/base/strings.h"
 
 namespace dreamstate::repository {
+namespace {
+
+constexpr std::string_view kManifestSuffix = ".json";
+constexpr std::string_view kRetiredSuffix = ".json.retired";
+
+std::optional<int64_t> VersionBefore(std::string_view name, std::string_view suffix) {
+  if (!name.ends_with(suffix)) return std::nullopt;
+  name.remove_suffix(suffix.size());
+  int64_t version = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), version);
+  // One spelling a number; the next one must exist.
+  if (error != std::errc() || StrCat(version) != name || version < 1 || version == INT64_MAX) {
+    return std::nullopt;
+  }
+  return version;
+}
+
+}  // namespace
 
 bool IsDigest(std::string_view text) {
   return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
@@ -30,20 +48,23 @@ std::string ModelDirectory(const std::string& repository, const std::string& mod
 }
 
 std::string ManifestPath(const std::string& repository, const std::string& model, int64_t version) {
-  return StrCat(ModelDirectory(repository, model), "/", version, ".json");
+  return StrCat(ModelDirectory(repository, model), "/", version, kManifestSuffix);
+}
+
+std::string PinPath(const std::string& repository, const std::string& model) {
+  return StrCat(ModelDirectory(repository, model), "/pin");
+}
+
+std::string RetiredPath(const std::string& repository, const std::string& model, int64_t version) {
+  return StrCat(ModelDirectory(repository, model), "/", version, kRetiredSuffix);
 }
 
 std::optional<int64_t> VersionOfFile(std::string_view name) {
-  constexpr std::string_view kSuffix = ".json";
-  if (!name.ends_with(kSuffix)) return std::nullopt;
-  name.remove_suffix(kSuffix.size());
-  int64_t version = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), version);
-  // One spelling a number; the next one must exist.
-  if (error != std::errc() || StrCat(version) != name || version < 1 || version == INT64_MAX) {
-    return std::nullopt;
-  }
-  return version;
+  return VersionBefore(name, kManifestSuffix);
+}
+
+std::optional<int64_t> VersionOfRetiredFile(std::string_view name) {
+  return VersionBefore(name, kRetiredSuffix);
 }
 
 }  // namespace dreamstate::repository

@@ -16,8 +16,13 @@ std::string BlobPath(const std::string& repository, const std::string& digest);
 std::string BundlesDirectory(const std::string& repository);
 std::string ModelDirectory(const std::string& repository, const std::string& model);
 std::string ManifestPath(const std::string& repository, const std::string& model, int64_t version);
+std::string PinPath(const std::string& repository, const std::string& model);
+// Where a manifest lies while it is being retired: no version any more, and still naming its blobs.
+std::string RetiredPath(const std::string& repository, const std::string& model, int64_t version);
 
 // The version whose manifest has this file name; nothing for any other name.
 std::optional<int64_t> VersionOfFile(std::string_view name);
+// The same for the names that RetiredPath gives.
+std::optional<int64_t> VersionOfRetiredFile(std::string_view name);
 
 }  // namespace dreamstate::repository

@@ -76,17 +76,28 @@ absl::StatusOr<std::vector<std::string>> Repository::ListModels() const {
   return models;
 }
 
-absl::StatusOr<std::vector<VersionInfo>> Repository::ListVersions(const std::string& model) const {
+absl::StatusOr<std::vector<int64_t>> Repository::ListVersionNumbers(
+    const std::string& model) const {
   DS_RETURN_IF_ERROR(ValidateModelName(model));
-  DS_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
-                      VersionNumbers(ModelDirectory(path_, model)));
+  DS_ASSIGN_OR_RETURN(std::vector<int64_t> versions, VersionNumbers(ModelDirectory(path_, model)));
   if (versions.empty()) {
     return ResourceError(absl::StatusCode::kNotFound, "model", model,
                          StrCat("no version of it in ", path_));
   }
+  std::reverse(versions.begin(), versions.end());
+  return versions;
+}
+
+absl::StatusOr<Manifest> Repository::ReadVersion(const std::string& model, int64_t version) const {
+  DS_RETURN_IF_ERROR(ValidateModelName(model));
+  return ReadManifest(path_, model, version);
+}
+
+absl::StatusOr<std::vector<VersionInfo>> Repository::ListVersions(const std::string& model) const {
+  DS_ASSIGN_OR_RETURN(const std::vector<int64_t> versions, ListVersionNumbers(model));
   std::vector<VersionInfo> list;
-  for (auto version = versions.rbegin(); version != versions.rend(); ++version) {
-    list.push_back({*version, ReadManifest(path_, model, *version)});
+  for (const int64_t version : versions) {
+    list.push_back({version, ReadManifest(path_, model, version)});
   }
   return list;
 }

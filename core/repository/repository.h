@@ -2,6 +2,9 @@
 // volume.
 //   blobs/sha256/<digest>            one immutable safetensors file a component
 //   bundles/<model>/<version>.json   manifest
+//   bundles/<model>/pin              the version that every server is to serve, as a number; no
+//   file,
+//                                    no pin
 // A reader never sees half of anything: blobs are written under a temporary name, synced and
 // renamed; the manifest comes last, by link(), which never overwrites: of two publishers the loser
 // takes the next number. Thread-safe; several processes may publish, read and collect at once.
@@ -9,6 +12,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +37,7 @@ struct VersionInfo {
 };
 
 struct CollectReport {
+  int versions_removed = 0;
   int blobs_removed = 0;
   int64_t bytes_freed = 0;
   int temporary_files_removed = 0;
@@ -59,6 +64,20 @@ class Repository {
   // Newest first, unreadable ones included. NOT_FOUND when there is no such model.
   absl::StatusOr<std::vector<VersionInfo>> ListVersions(const std::string& model) const;
 
+  // The numbers alone, newest first, without reading a manifest; as ListVersions otherwise.
+  absl::StatusOr<std::vector<int64_t>> ListVersionNumbers(const std::string& model) const;
+  // One version's manifest; INVALID_ARGUMENT naming file, field, expected and found.
+  absl::StatusOr<Manifest> ReadVersion(const std::string& model, int64_t version) const;
+
+  // The version that is pinned, or nothing. A pin file that holds no version number is
+  // INVALID_ARGUMENT: somebody wanted to pin, so whoever asks must not act as if nobody had.
+  absl::StatusOr<std::optional<int64_t>> Pinned(const std::string& model) const;
+  // Pins a version, in place of the one before. NOT_FOUND when there is no such version,
+  // FAILED_PRECONDITION when the repository is read-only.
+  absl::Status Pin(const std::string& model, int64_t version);
+  // Removes the pin, a damaged one too; OK when there is none. Errors as Pin.
+  absl::Status Unpin(const std::string& model);
+
   // Checks sizes, file hashes and fingerprints of all components; the error names file, expected
   // and found.
   absl::Status Verify(const Manifest& manifest) const;
@@ -66,6 +85,10 @@ class Repository {
   absl::StatusOr<tensors::TensorSet> LoadComponent(const Manifest& manifest,
                                                    std::string_view kind) const;
 
+  // Removes all versions of `model` but the newest `keep` (>= 1) and the pinned one; their blobs
+  // are Collect's. A pin that cannot be read stops it. What servers have loaded needs no file any
+  // more.
+  absl::StatusOr<CollectReport> Retain(const std::string& model, int keep);
   // Removes blobs that no manifest names and temporary files, when older than `grace` (longer than
   // a load takes).
   absl::StatusOr<CollectReport> Collect(absl::Duration grace) const;
