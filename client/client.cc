@@ -7,6 +7,7 @@
 #include "absl/strings/strip.h"
 #include "client/connection.h"
 #include "client/names.h"
+#include "client/request_id.h"
 #include "client/rpc_status.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
@@ -32,6 +33,21 @@ absl::StatusOr<std::string> TargetOf(absl::string_view address) {
   // A bare host or [IPv6 address] gets our port; gRPC would take 443.
   const bool bare = !absl::StrContains(address, ':') || absl::EndsWith(address, "]");
   return bare ? absl::StrCat(address, ":", kDefaultPort) : std::string(address);
+}
+
+// One call with one answer, repeated as retry.h says.
+template <typename Stub, typename Request, typename Response>
+absl::StatusOr<Response> Ask(const RetryPolicy& retry, const CallOptions& options, Stub& stub,
+                             grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                          Response*),
+                             const Request& request) {
+  Response response;
+  const absl::Status status =
+      RunWithRetries(retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
+        return FromRpc((stub.*method)(&context, request, &response));
+      });
+  if (!status.ok()) return status;
+  return response;
 }
 
 }  // namespace
@@ -61,31 +77,23 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
 }
 
 Pages<v1::Model> Client::Models(CallOptions options) {
-  return Pages<v1::Model>([this, options](
-                              const std::string& token) -> absl::StatusOr<Pages<v1::Model>::Page> {
+  using Models = Pages<v1::Model>;
+  return Models([this, options](const std::string& token) -> absl::StatusOr<Models::Page> {
     v1::ListModelsRequest request;
     request.set_page_token(token);
-    v1::ListModelsResponse response;
-    const absl::Status status = RunWithRetries(
-        connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
-          return FromRpc(connection_->models.ListModels(&context, request, &response));
-        });
-    if (!status.ok()) return status;
-    return Pages<v1::Model>::Page{{response.models().begin(), response.models().end()},
-                                  response.next_page_token()};
+    const auto response = Ask(connection_->retry, options, connection_->models,
+                              &v1::ModelService::Stub::ListModels, request);
+    if (!response.ok()) return response.status();
+    return Models::Page{{response->models().begin(), response->models().end()},
+                        response->next_page_token()};
   });
 }
 
 absl::StatusOr<v1::Model> Client::GetModel(absl::string_view name_or_id, CallOptions options) {
   v1::GetModelRequest request;
   request.set_name(ModelName(name_or_id));
-  v1::Model response;
-  const absl::Status status = RunWithRetries(
-      connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
-        return FromRpc(connection_->models.GetModel(&context, request, &response));
-      });
-  if (!status.ok()) return status;
-  return response;
+  return Ask(connection_->retry, options, connection_->models, &v1::ModelService::Stub::GetModel,
+             request);
 }
 
 Pages<v1::ModelVersion> Client::ModelVersions(absl::string_view name_or_id, CallOptions options) {
@@ -95,58 +103,62 @@ Pages<v1::ModelVersion> Client::ModelVersions(absl::string_view name_or_id, Call
     v1::ListModelVersionsRequest request;
     request.set_parent(parent);
     request.set_page_token(token);
-    v1::ListModelVersionsResponse response;
-    const absl::Status status = RunWithRetries(
-        connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
-          return FromRpc(connection_->models.ListModelVersions(&context, request, &response));
-        });
-    if (!status.ok()) return status;
-    return Versions::Page{{response.versions().begin(), response.versions().end()},
-                          response.next_page_token()};
+    const auto response = Ask(connection_->retry, options, connection_->models,
+                              &v1::ModelService::Stub::ListModelVersions, request);
+    if (!response.ok()) return response.status();
+    return Versions::Page{{response->versions().begin(), response->versions().end()},
+                          response->next_page_token()};
   });
 }
 
+absl::StatusOr<v1::ReloadModelResponse> Client::ReloadModel(absl::string_view name_or_id, bool wait,
+                                                            CallOptions options) {
+  v1::ReloadModelRequest request;
+  request.set_name(ModelName(name_or_id));
+  request.set_wait(wait);
+  return Ask(connection_->retry, options, connection_->models, &v1::ModelService::Stub::ReloadModel,
+             request);
+}
+
+absl::StatusOr<v1::Model> Client::PinModelVersion(absl::string_view version_name,
+                                                  CallOptions options) {
+  v1::PinModelVersionRequest request;
+  request.set_name(std::string(version_name));
+  return Ask(connection_->retry, options, connection_->models,
+             &v1::ModelService::Stub::PinModelVersion, request);
+}
+
+absl::StatusOr<v1::Model> Client::UnpinModel(absl::string_view name_or_id, CallOptions options) {
+  v1::UnpinModelRequest request;
+  request.set_name(ModelName(name_or_id));
+  return Ask(connection_->retry, options, connection_->models, &v1::ModelService::Stub::UnpinModel,
+             request);
+}
+
 Pages<v1::State> Client::States(v1::ListStatesRequest filter, CallOptions options) {
-  return Pages<v1::State>(
-      [this, options, request = std::move(filter)](
-          const std::string& token) mutable -> absl::StatusOr<Pages<v1::State>::Page> {
-        request.set_page_token(token);
-        v1::ListStatesResponse response;
-        const absl::Status status = RunWithRetries(
-            connection_->retry, Repeatable::kAlways, options,
-            [&](grpc::ClientContext& context, bool*) {
-              return FromRpc(connection_->states.ListStates(&context, request, &response));
-            });
-        if (!status.ok()) return status;
-        return Pages<v1::State>::Page{{response.states().begin(), response.states().end()},
-                                      response.next_page_token()};
-      });
+  using States = Pages<v1::State>;
+  return States([this, options, request = std::move(filter)](
+                    const std::string& token) mutable -> absl::StatusOr<States::Page> {
+    request.set_page_token(token);
+    const auto response = Ask(connection_->retry, options, connection_->states,
+                              &v1::StateService::Stub::ListStates, request);
+    if (!response.ok()) return response.status();
+    return States::Page{{response->states().begin(), response->states().end()},
+                        response->next_page_token()};
+  });
 }
 
 absl::StatusOr<v1::State> Client::GetState(absl::string_view name_or_id, CallOptions options) {
   v1::GetStateRequest request;
   request.set_name(StateName(name_or_id));
-  v1::State response;
-  const absl::Status status = RunWithRetries(
-      connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
-        return FromRpc(connection_->states.GetState(&context, request, &response));
-      });
-  if (!status.ok()) return status;
-  return response;
+  return Ask(connection_->retry, options, connection_->states, &v1::StateService::Stub::GetState,
+             request);
 }
 
-absl::StatusOr<v1::State> Client::UpdateState(const v1::UpdateStateRequest& request,
-                                              CallOptions options) {
-  // With an etag a repeat after a change that did happen would wrongly answer ABORTED.
-  const Repeatable repeatable =
-      request.etag().empty() ? Repeatable::kAlways : Repeatable::kOnlyWhenRefused;
-  v1::State response;
-  const absl::Status status = RunWithRetries(
-      connection_->retry, repeatable, options, [&](grpc::ClientContext& context, bool*) {
-        return FromRpc(connection_->states.UpdateState(&context, request, &response));
-      });
-  if (!status.ok()) return status;
-  return response;
+absl::StatusOr<v1::State> Client::UpdateState(v1::UpdateStateRequest request, CallOptions options) {
+  if (request.request_id().empty()) request.set_request_id(DrawRequestId());
+  return Ask(connection_->retry, options, connection_->states, &v1::StateService::Stub::UpdateState,
+             request);
 }
 
 absl::Status Client::DeleteState(absl::string_view name_or_id, absl::string_view etag,
@@ -154,7 +166,9 @@ absl::Status Client::DeleteState(absl::string_view name_or_id, absl::string_view
   v1::DeleteStateRequest request;
   request.set_name(StateName(name_or_id));
   request.set_etag(std::string(etag));
-  // After a lost connection the deletion may have happened.
+  request.set_request_id(DrawRequestId());
+  // After a lost connection the deletion may have happened, by a server that has restarted since
+  // and does not know the request_id any more.
   bool perhaps_done = false;
   return RunWithRetries(
       connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
@@ -167,15 +181,41 @@ absl::Status Client::DeleteState(absl::string_view name_or_id, absl::string_view
       });
 }
 
+absl::StatusOr<v1::DeleteStatesResponse> Client::DeleteStates(v1::DeleteStatesRequest request,
+                                                              CallOptions options) {
+  if (!request.dry_run() && request.request_id().empty()) request.set_request_id(DrawRequestId());
+  return Ask(connection_->retry, options, connection_->states,
+             &v1::StateService::Stub::DeleteStates, request);
+}
+
+absl::StatusOr<v1::DescribeStateResponse> Client::DescribeState(absl::string_view name_or_id,
+                                                                CallOptions options) {
+  v1::DescribeStateRequest request;
+  request.set_name(StateName(name_or_id));
+  return Ask(connection_->retry, options, connection_->states,
+             &v1::StateService::Stub::DescribeState, request);
+}
+
+absl::StatusOr<v1::CompareStatesResponse> Client::CompareStates(absl::string_view first,
+                                                                absl::string_view second,
+                                                                CallOptions options) {
+  v1::CompareStatesRequest request;
+  request.set_first(StateName(first));
+  request.set_second(StateName(second));
+  return Ask(connection_->retry, options, connection_->states,
+             &v1::StateService::Stub::CompareStates, request);
+}
+
+absl::StatusOr<v1::GetLineageResponse> Client::GetLineage(const v1::GetLineageRequest& request,
+                                                          CallOptions options) {
+  return Ask(connection_->retry, options, connection_->states, &v1::StateService::Stub::GetLineage,
+             request);
+}
+
 absl::StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request,
                                                 CallOptions options) {
-  v1::ScoreResponse response;
-  const absl::Status status = RunWithRetries(
-      connection_->retry, Repeatable::kAlways, options, [&](grpc::ClientContext& context, bool*) {
-        return FromRpc(connection_->decode.Score(&context, request, &response));
-      });
-  if (!status.ok()) return status;
-  return response;
+  return Ask(connection_->retry, options, connection_->decode, &v1::DecodeService::Stub::Score,
+             request);
 }
 
 }  // namespace dreamstate::client

@@ -75,6 +75,30 @@ struct HarvestHandlers {
 // control lets through. A repeated harvest asks again from 0 and must get the same documents.
 using DocumentAt = std::function<absl::StatusOr<std::optional<v1::Document>>(int64_t index)>;
 
+// The request at `index` (0, 1, 2, …), or nothing behind the last; the same rules as DocumentAt.
+using BatchRequestAt =
+    std::function<absl::StatusOr<std::optional<v1::DecodeBatchRequest>>(int64_t index)>;
+
+// What happens in a DecodeBatch. The same rules.
+struct DecodeBatchHandlers {
+  std::function<absl::Status(const std::string& id, const v1::DecodeResponse& response)>
+      on_response;
+  // Once a decode, last: OK, or why it failed. A failed one does not end the batch.
+  std::function<absl::Status(const std::string& id, const absl::Status& outcome)> on_end;
+};
+
+// The bytes of a file from `offset` on, at most `most` of them; empty at its end. Called on the
+// calling thread, with growing offsets. A repeated upload asks again from 0 and must get the same
+// bytes.
+using FileBytesAt = std::function<absl::StatusOr<std::string>(int64_t offset, size_t most)>;
+
+// What arrives of a download. The same rules. When a download is repeated, on_header is called
+// again: then what came before is void.
+struct DownloadHandlers {
+  std::function<absl::Status(const v1::DownloadHeader& header)> on_header;
+  std::function<absl::Status(absl::string_view bytes)> on_bytes;
+};
+
 class Client {
  public:
   // Does not connect yet: the first call does. INVALID_ARGUMENT when the address cannot be one.
@@ -87,28 +111,61 @@ class Client {
   absl::StatusOr<v1::Model> GetModel(absl::string_view name_or_id, CallOptions options = {});
   // Versions of a model, newest first.
   Pages<v1::ModelVersion> ModelVersions(absl::string_view name_or_id, CallOptions options = {});
+  // Lets the server look into its repository now; with `wait`, answers when nothing is left to
+  // load.
+  absl::StatusOr<v1::ReloadModelResponse> ReloadModel(absl::string_view name_or_id, bool wait,
+                                                      CallOptions options = {});
+  // `version_name` is models/{model}/versions/{version}. FAILED_PRECONDITION when the server may
+  // not write to its repository.
+  absl::StatusOr<v1::Model> PinModelVersion(absl::string_view version_name,
+                                            CallOptions options = {});
+  absl::StatusOr<v1::Model> UnpinModel(absl::string_view name_or_id, CallOptions options = {});
 
   // States that `filter` lets through; its page_token is ignored.
   Pages<v1::State> States(v1::ListStatesRequest filter, CallOptions options = {});
   absl::StatusOr<v1::State> GetState(absl::string_view name_or_id, CallOptions options = {});
-  // ABORTED when the request's etag is not the present one.
-  absl::StatusOr<v1::State> UpdateState(const v1::UpdateStateRequest& request,
-                                        CallOptions options = {});
+  // ABORTED when the request's etag is not the present one. Here and below a request_id is drawn
+  // when the request has none, so that a repeat changes nothing twice.
+  absl::StatusOr<v1::State> UpdateState(v1::UpdateStateRequest request, CallOptions options = {});
   // `etag` may be empty. A repeat that finds the state gone is OK.
   absl::Status DeleteState(absl::string_view name_or_id, absl::string_view etag,
                            CallOptions options = {});
+  // Deletes what fits the request's filter, or counts it (dry_run).
+  absl::StatusOr<v1::DeleteStatesResponse> DeleteStates(v1::DeleteStatesRequest request,
+                                                        CallOptions options = {});
 
-  // Reads documents and keeps their states. Writes and reads side by side. A request_id is drawn
-  // when `harvest` has none, so that a repeat makes no state twice. An error of `documents` ends
-  // the call, which answers with it.
+  // Numbers of every matrix of a state.
+  absl::StatusOr<v1::DescribeStateResponse> DescribeState(absl::string_view name_or_id,
+                                                          CallOptions options = {});
+  // FAILED_PRECONDITION when the two belong to different backbones.
+  absl::StatusOr<v1::CompareStatesResponse> CompareStates(absl::string_view first,
+                                                          absl::string_view second,
+                                                          CallOptions options = {});
+  absl::StatusOr<v1::GetLineageResponse> GetLineage(const v1::GetLineageRequest& request,
+                                                    CallOptions options = {});
+
+  // Keeps a state that a file holds. An error of `file` ends the call, which answers with it.
+  absl::StatusOr<v1::State> UploadState(v1::UploadOptions upload, const FileBytesAt& file,
+                                        CallOptions options = {});
+  // A state as a file. OK only after as many bytes arrived as the header says and their SHA-256 is
+  // the header's; DATA_LOSS otherwise.
+  absl::Status DownloadState(const v1::DownloadStateRequest& request,
+                             const DownloadHandlers& handlers, CallOptions options = {});
+
+  // Reads documents and keeps their states. Writes and reads side by side. An error of `documents`
+  // ends the call, which answers with it.
   absl::StatusOr<v1::HarvestSummary> Harvest(v1::HarvestOptions harvest,
                                              const DocumentAt& documents,
                                              const HarvestHandlers& handlers,
                                              CallOptions options = {});
 
   // Continues a text. OK only after every branch has finished.
-  absl::Status Decode(const v1::DecodeRequest& request, const DecodeHandlers& handlers,
+  absl::Status Decode(v1::DecodeRequest request, const DecodeHandlers& handlers,
                       CallOptions options = {});
+  // Continues many texts over one stream. OK only after every one has ended, be it with an error of
+  // its own. An error of `requests` ends the call, which answers with it.
+  absl::Status DecodeBatch(const BatchRequestAt& requests, const DecodeBatchHandlers& handlers,
+                           CallOptions options = {});
 
   absl::StatusOr<v1::ScoreResponse> Score(const v1::ScoreRequest& request,
                                           CallOptions options = {});

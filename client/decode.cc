@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "client/connection.h"
+#include "client/request_id.h"
 #include "client/rpc_status.h"
 
 namespace dreamstate::client {
@@ -58,14 +59,14 @@ class DecodeStream {
 
 }  // namespace
 
-absl::Status Client::Decode(const v1::DecodeRequest& request, const DecodeHandlers& handlers,
+absl::Status Client::Decode(v1::DecodeRequest request, const DecodeHandlers& handlers,
                             CallOptions options) {
-  // A saved state of a call whose answer was lost would stay behind, so such a call is repeated
-  // only when it was refused.
-  const Repeatable repeatable =
-      request.has_save_state() ? Repeatable::kOnlyWhenRefused : Repeatable::kAlways;
+  // So that a repeat finds the states that a call whose answer was lost has saved.
+  if (request.has_save_state() && request.save_state().request_id().empty()) {
+    request.mutable_save_state()->set_request_id(DrawRequestId());
+  }
   const int branches = std::clamp(request.branches(), 1, 64);
-  return RunWithRetries(connection_->retry, repeatable, options,
+  return RunWithRetries(connection_->retry, Repeatable::kAlways, options,
                         [&](grpc::ClientContext& context, bool* begun) -> absl::Status {
                           DecodeStream stream(branches, handlers);
                           const auto reader = connection_->decode.Decode(&context, request);

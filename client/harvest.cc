@@ -2,23 +2,15 @@
 #include <thread>
 #include <utility>
 
-#include "absl/random/random.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "client/client.h"
 #include "client/connection.h"
+#include "client/request_id.h"
 #include "client/rpc_status.h"
 
 namespace dreamstate::client {
 namespace {
 
 using Stream = grpc::ClientReaderWriter<v1::HarvestStatesRequest, v1::HarvestStatesResponse>;
-
-std::string DrawRequestId() {
-  absl::BitGen random;
-  return absl::StrFormat("%016x%016x", absl::Uniform<uint64_t>(random),
-                         absl::Uniform<uint64_t>(random));
-}
 
 // Sends the options and every document; an error of `documents` cancels the call. A stream that
 // ended early is no error here: its status says why.

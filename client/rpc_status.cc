@@ -85,25 +85,32 @@ void Add(absl::string_view separator, absl::string_view text, std::string* line)
   if (!text.empty() && !absl::StrContains(*line, text)) absl::StrAppend(line, separator, text);
 }
 
+// `code` is not that of OK; `details` is where its details are.
+absl::Status MadeOf(int code, const std::string& message, const google::rpc::Status& details) {
+  const bool known = code > 0 && code <= static_cast<int>(absl::StatusCode::kUnauthenticated);
+  absl::Status result(known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
+                      message);
+  const int count = std::min(details.details_size(), kMaxDetails);
+  for (int i = 0; i < count; ++i) {
+    const auto& detail = details.details(i);
+    if (absl::StartsWith(detail.type_url(), kTypePrefix)) {
+      result.SetPayload(detail.type_url(), absl::Cord(detail.value()));
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 absl::Status FromRpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
-  const int code = static_cast<int>(status.error_code());
-  const bool known = code > 0 && code <= static_cast<int>(absl::StatusCode::kUnauthenticated);
-  absl::Status result(known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
-                      status.error_message());
   google::rpc::Status details;
-  if (!status.error_details().empty() && details.ParseFromString(status.error_details())) {
-    const int count = std::min(details.details_size(), kMaxDetails);
-    for (int i = 0; i < count; ++i) {
-      const auto& detail = details.details(i);
-      if (absl::StartsWith(detail.type_url(), kTypePrefix)) {
-        result.SetPayload(detail.type_url(), absl::Cord(detail.value()));
-      }
-    }
-  }
-  return result;
+  if (!details.ParseFromString(status.error_details())) details.Clear();
+  return MadeOf(static_cast<int>(status.error_code()), status.error_message(), details);
+}
+
+absl::Status FromMessage(const google::rpc::Status& status) {
+  return status.code() == 0 ? absl::OkStatus() : MadeOf(status.code(), status.message(), status);
 }
 
 std::optional<absl::Duration> RetryDelay(const absl::Status& status) {

@@ -13,6 +13,9 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
+namespace google::rpc {
+class Status;
+}
 namespace grpc {
 class Status;
 }
@@ -20,6 +23,8 @@ class Status;
 namespace dreamstate::client {
 
 absl::Status FromRpc(const grpc::Status& status);
+// The outcome of one part of a call, which came inside a message.
+absl::Status FromMessage(const google::rpc::Status& status);
 
 // How long the server asks to wait before another try; unset when it did not say. Never negative.
 std::optional<absl::Duration> RetryDelay(const absl::Status& status);

@@ -73,7 +73,7 @@ TEST_F(ClientTest, DeletingAgainAfterALostAnswerIsNoError) {
   EXPECT_TRUE(absl::IsNotFound(client_->DeleteState("states/x", "")));
 }
 
-TEST_F(ClientTest, AnUpdateUnderAnEtagIsNotRepeatedAfterALostAnswer) {
+TEST_F(ClientTest, ARepeatedUpdateIsKnownByItsRequestId) {
   v1::State state;
   state.set_name("states/x");
   server_.AddState(state);
@@ -81,10 +81,14 @@ TEST_F(ClientTest, AnUpdateUnderAnEtagIsNotRepeatedAfterALostAnswer) {
   request.set_name("states/x");
   request.set_etag("e1");
   server_.FailNext(grpc::Status(grpc::StatusCode::UNAVAILABLE, "socket closed"));
-  EXPECT_TRUE(IsUnreachable(client_->UpdateState(request).status()));
-  EXPECT_EQ(server_.calls(), 1);
-  server_.FailNext(RetryLater(grpc::StatusCode::UNAVAILABLE, 1));
   EXPECT_TRUE(client_->UpdateState(request).ok());
+  EXPECT_EQ(server_.calls(), 2);
+  EXPECT_EQ(server_.updates().at(0).request_id().size(), 32u);
+  EXPECT_TRUE(client_->UpdateState(request).ok());
+  EXPECT_NE(server_.updates().at(1).request_id(), server_.updates().at(0).request_id());
+  request.set_request_id("mine");
+  EXPECT_TRUE(client_->UpdateState(request).ok());
+  EXPECT_EQ(server_.updates().at(2).request_id(), "mine");
 }
 
 TEST_F(ClientTest, DecodeCallsItsHandlersInOrder) {
@@ -121,8 +125,52 @@ TEST_F(ClientTest, DecodeIsRepeatedOnlyBeforeItsFirstMessage) {
   v1::DecodeRequest saving;
   saving.mutable_save_state();
   server_.FailNext(grpc::Status(grpc::StatusCode::UNAVAILABLE, "socket closed"));
-  EXPECT_FALSE(client_->Decode(saving, {}).ok()) << "states of the lost attempt would stay behind";
-  EXPECT_EQ(server_.calls(), 3);
+  EXPECT_TRUE(client_->Decode(saving, {}).ok());
+  EXPECT_EQ(server_.calls(), 4);
+  EXPECT_EQ(server_.decodes().back().save_state().request_id().size(), 32u)
+      << "by which the server finds what the lost attempt has saved";
+}
+
+TEST_F(ClientTest, ModelsAreReloadedPinnedAndUnpinned) {
+  const auto reloaded = client_->ReloadModel("alpha", /*wait=*/true);
+  ASSERT_TRUE(reloaded.ok()) << reloaded.status();
+  EXPECT_THAT(reloaded->retried_versions(), ElementsAre(2));
+  EXPECT_EQ(server_.reloads().at(0).name(), "models/alpha");
+  EXPECT_TRUE(server_.reloads().at(0).wait());
+  const auto pinned = client_->PinModelVersion("models/alpha/versions/2");
+  ASSERT_TRUE(pinned.ok()) << pinned.status();
+  EXPECT_EQ(pinned->pinned_version(), "models/alpha/versions/2");
+  const auto unpinned = client_->UnpinModel("alpha");
+  ASSERT_TRUE(unpinned.ok()) << unpinned.status();
+  EXPECT_EQ(unpinned->pinned_version(), "");
+}
+
+TEST_F(ClientTest, StatesAreDescribedComparedTracedAndDeletedByFilter) {
+  v1::State state;
+  state.set_name("states/x");
+  state.mutable_shape()->set_layers(2);
+  state.mutable_shape()->set_heads(3);
+  server_.AddState(state);
+  const auto described = client_->DescribeState("x");
+  ASSERT_TRUE(described.ok()) << described.status();
+  EXPECT_EQ(described->heads_size(), 6);
+  const auto compared = client_->CompareStates("x", "states/x");
+  ASSERT_TRUE(compared.ok()) << compared.status();
+  EXPECT_TRUE(compared->identical());
+  v1::GetLineageRequest lineage;
+  lineage.set_name("states/x");
+  ASSERT_TRUE(client_->GetLineage(lineage).ok());
+
+  v1::DeleteStatesRequest filter;
+  filter.set_all(true);
+  filter.set_dry_run(true);
+  EXPECT_EQ(client_->DeleteStates(filter)->states(), 1);
+  EXPECT_EQ(server_.deletes().at(0).request_id(), "") << "asking needs none";
+  filter.set_dry_run(false);
+  server_.FailNext(grpc::Status(grpc::StatusCode::UNAVAILABLE, "socket closed"));
+  EXPECT_EQ(client_->DeleteStates(filter)->states(), 1);
+  EXPECT_EQ(server_.deletes().at(1).request_id().size(), 32u);
+  EXPECT_TRUE(server_.states().empty());
 }
 
 TEST_F(ClientTest, AHandlersErrorEndsTheCallOnTheServerToo) {

@@ -27,8 +27,18 @@ grpc::Status ErrorWith(grpc::StatusCode code, const std::string& message,
 // UNAVAILABLE or RESOURCE_EXHAUSTED with a RetryInfo.
 grpc::Status RetryLater(grpc::StatusCode code, int64_t delay_ms);
 
+// Bytes of a text, tokens of ready-made ones.
+int64_t SizeOf(const v1::TextInput& input);
+
 class FakeServer {
  public:
+  // A state that was sent as a file.
+  struct Upload {
+    v1::UploadOptions options;
+    std::string bytes;
+    std::vector<size_t> chunks;  // bytes of each message
+  };
+
   FakeServer();
   ~FakeServer();
 
@@ -45,6 +55,10 @@ class FakeServer {
   // called.
   void PauseReading(int documents);
   void ResumeReading();
+  // What every download answers with.
+  void SetFile(const std::string& bytes, const std::string& sha256, const std::string& file_name);
+  // Of models/alpha, which is then the only model that is listed.
+  void SetChatTemplate(const std::string& text);
 
   // What arrived so far.
   int calls() const;
@@ -54,6 +68,11 @@ class FakeServer {
   std::vector<v1::Document> documents() const;
   std::vector<v1::ListStatesRequest> lists() const;
   std::vector<v1::UpdateStateRequest> updates() const;
+  std::vector<v1::DeleteStatesRequest> deletes() const;
+  std::vector<v1::ReloadModelRequest> reloads() const;
+  std::vector<v1::DownloadStateRequest> downloads() const;
+  std::vector<Upload> uploads() const;
+  std::vector<v1::DecodeBatchRequest> batch() const;
   std::map<std::string, v1::State> states() const;
   void AddState(const v1::State& state);
 
@@ -88,6 +107,14 @@ class FakeServer {
   std::vector<v1::Document> documents_;
   std::vector<v1::ListStatesRequest> lists_;
   std::vector<v1::UpdateStateRequest> updates_;
+  std::vector<v1::DeleteStatesRequest> deletes_;
+  std::vector<v1::ReloadModelRequest> reloads_;
+  std::vector<v1::DownloadStateRequest> downloads_;
+  std::vector<Upload> uploads_;
+  std::vector<v1::DecodeBatchRequest> batch_;
+  std::string file_, file_sha256_, file_name_;
+  std::string chat_template_;
+  std::string pinned_;
   std::map<std::string, v1::State> states_;
   int made_ = 0;
 
