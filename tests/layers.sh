@@ -29,6 +29,7 @@ protobuf='google/protobuf|grpcpp/|grpc/|dreamstate/v1/|google/rpc/'
 allow kernels 'kernels/'
 deny kernels "absl/|torch/|$protobuf"
 allow core/base 'core/base/'
+allow core/picture 'core/(base|picture)/'
 allow core/tensors 'core/(base|tensors)/|kernels/'
 allow core/text 'core/(base|text)/|kernels/'
 allow core/rwkv 'core/(base|tensors|text|rwkv)/|kernels/'
@@ -37,7 +38,7 @@ allow core/repository 'core/(base|tensors|text|rwkv|state|repository)/|kernels/'
 deny core "torch/|$protobuf"
 allow server/inference 'server/inference/|core/|kernels/|dreamstate/v1/'
 allow server/trainer 'server/trainer/|client/|core/|kernels/|dreamstate/v1/'
-allow client 'client/|dreamstate/v1/'
+allow client 'client/|core/picture/|dreamstate/v1/'
 deny client 'torch/'
 deny server 'torch/'
 
