@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/base/memory.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/repository/repository.h"
@@ -16,6 +17,36 @@ absl::Status CheckToken(std::string_view option, int32_t token, int vocab) {
   if (token >= 0 && token < vocab) return absl::OkStatus();
   return absl::InvalidArgumentError(
       StrCat(option, ": expected 0 to ", vocab - 1, ", found ", token));
+}
+
+// Models of the World vocabulary have some ids more than it.
+constexpr int kLeastWorldVocab = 65530;
+constexpr int kMostWorldVocab = 65536;
+constexpr std::string_view kWorldChatTemplate = "User: {user}\n\nAssistant:";
+
+bool HasWorldVocab(int vocab) { return vocab >= kLeastWorldVocab && vocab <= kMostWorldVocab; }
+
+// The one that was asked for, or else the one that a model of this vocabulary was trained with.
+absl::StatusOr<std::unique_ptr<const text::Tokenizer>> TokenizerFor(const ImportOptions& options,
+                                                                    int vocab) {
+  std::string name = options.tokenizer;
+  if (name.empty()) {
+    constexpr int kByteVocab = 256;
+    if (vocab == kByteVocab) name = "byte";
+    if (HasWorldVocab(vocab)) name = "world";
+    if (name.empty()) {
+      return absl::InvalidArgumentError(StrCat(
+          "tokenizer: expected to be named for a vocabulary of ", vocab, "; byte is known to fit ",
+          kByteVocab, ", world ", kMostWorldVocab, " (", options.file, ")"));
+    }
+  }
+  DS_ASSIGN_OR_RETURN(std::unique_ptr<const text::Tokenizer> tokenizer, text::MakeTokenizer(name));
+  if (tokenizer->vocab_size() > vocab) {
+    return absl::InvalidArgumentError(StrCat(
+        "tokenizer: expected one of at most ", vocab, " tokens, as many as the model has, found ",
+        name, " with ", tokenizer->vocab_size(), " (", options.file, ")"));
+  }
+  return tokenizer;
 }
 
 // Sizes, for people; a reader takes them from the tensors.
@@ -43,31 +74,40 @@ nlohmann::json DescribeConfig(const rwkv::Config& config, int64_t parameters,
 
 absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   DS_RETURN_IF_ERROR(repository::ValidateModelName(options.name));
-  DS_ASSIGN_OR_RETURN(const std::unique_ptr<const text::Tokenizer> tokenizer,
-                      text::MakeTokenizer(options.tokenizer));
+  if (!options.tokenizer.empty()) {  // before a long file is read
+    DS_RETURN_IF_ERROR(text::MakeTokenizer(options.tokenizer).status());
+  }
   DS_ASSIGN_OR_RETURN(const tensors::TensorSet set, tensors::ImportBackbone(options.file));
   Imported imported;
   DS_ASSIGN_OR_RETURN(imported.config, rwkv::Config::FromTensors(set));
   for (const tensors::Tensor& tensor : set.tensors()) imported.parameters += tensor.elements();
   const int vocab = imported.config.vocab;
-  if (tokenizer->vocab_size() != vocab) {
-    return absl::InvalidArgumentError(StrCat("tokenizer: expected one for a vocabulary of ", vocab,
-                                             ", found ", tokenizer->name(), " with ",
-                                             tokenizer->vocab_size(), " (", options.file, ")"));
-  }
+  DS_ASSIGN_OR_RETURN(const std::unique_ptr<const text::Tokenizer> tokenizer,
+                      TokenizerFor(options, vocab));
   DS_RETURN_IF_ERROR(CheckToken("end token", options.end_token, vocab));
   DS_RETURN_IF_ERROR(CheckToken("separator token", options.separator_token, vocab));
 
   repository::Manifest& manifest = imported.manifest;
   manifest.model = options.name;
-  manifest.tokenizer = options.tokenizer;
+  manifest.tokenizer = std::string(tokenizer->name());
   manifest.end_token = options.end_token;
   manifest.separator_token = options.separator_token;
-  manifest.chat_template = options.chat_template;
+  const bool world = tokenizer->name() == "world";
+  manifest.chat_template =
+      options.chat_template.value_or(std::string(world ? kWorldChatTemplate : ""));
   std::vector<int32_t> tokens = {options.separator_token};
   tokenizer->Encode(options.self_test_text, &tokens);
-  DS_ASSIGN_OR_RETURN(manifest.self_test, MakeSelfTest(set, std::move(tokens)));
+  const std::optional<int64_t> available = options.available_memory_bytes.has_value()
+                                               ? options.available_memory_bytes
+                                               : AvailableMemoryBytes(ReadMemoryFiles());
+  DS_ASSIGN_OR_RETURN(manifest.self_test,
+                      MakeSelfTest(set, std::move(tokens), available, options.progress));
 
+  int64_t bytes = 0;
+  for (const tensors::Tensor& tensor : set.tensors()) {
+    bytes += static_cast<int64_t>(tensor.data.size());
+  }
+  options.progress("publish", bytes);
   DS_ASSIGN_OR_RETURN(const std::unique_ptr<repository::Repository> repository,
                       repository::Repository::Create(options.repository));
   DS_ASSIGN_OR_RETURN(

@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "core/repository/manifest.h"
 #include "core/rwkv/config.h"
+#include "server/trainer/progress.h"
 
 namespace dreamstate::trainer {
 
@@ -14,14 +17,19 @@ struct ImportOptions {
   std::string file;
   std::string name;        // the model's
   std::string repository;  // made when missing
-  std::string tokenizer = "byte";
+  // Empty: the one whose vocabulary the model has.
+  std::string tokenizer;
   int32_t end_token = 0;
   int32_t separator_token = 0;
-  std::string chat_template;
+  // Not given: that of the World models for their vocabulary, none for others.
+  std::optional<std::string> chat_template;
   // Read behind the separator token by the self-test.
   std::string self_test_text =
       "The quick brown fox jumps over the lazy dog. It was the best of times, it was the worst of "
       "times.\n";
+  // What may be taken beside the mapped file; measured when not given.
+  std::optional<int64_t> available_memory_bytes;
+  ProgressCallback progress = [](std::string_view, int64_t) {};
 };
 
 struct Imported {
@@ -30,8 +38,9 @@ struct Imported {
   int64_t parameters = 0;
 };
 
-// Nothing is written before everything is checked. Errors name the option or the tensor, expected
-// and found.
+// The file stays mapped, its tensors are packed in one weight format at a time. Nothing is written
+// before everything is checked. Errors name the option or the tensor, expected and found;
+// RESOURCE_EXHAUSTED before anything is loaded when the model does not fit the memory.
 absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options);
 
 }  // namespace dreamstate::trainer

@@ -6,14 +6,17 @@
 #include "core/base/status.h"
 #include "server/trainer/command.h"
 #include "server/trainer/import_backbone.h"
+#include "server/trainer/progress.h"
 
 namespace dreamstate::trainer {
 namespace {
 
 constexpr char kExamples[] = R"(Examples:
   dreamstate-trainer import tiny.bin --name tiny --repository /var/lib/dreamstate/models
+  dreamstate-trainer import rwkv7-g1-0.4b.pth --name rwkv7-0.4b --repository models
   dreamstate-trainer import model.safetensors --name mine --repository models --json
-Files: safetensors with the official RWKV-7 names, rwkv.cpp .bin (FP32, FP16).
+Files: PyTorch .pth and safetensors with the official RWKV-7 names, rwkv.cpp .bin (FP32, FP16).
+A vocabulary of 65536 is World's: its tokenizer, and the chat template "User: {user}\n\nAssistant:".
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 
 void PrintText(const Imported& imported, const ImportOptions& options) {
@@ -70,20 +73,25 @@ Command MakeImportCommand(CLI::App& app) {
   import->add_option("--name", options.name, "Name of the model: a-z 0-9 - . _")->required();
   import->add_option("--repository", options.repository, "Model repository; made when missing")
       ->required();
-  import->add_option("--tokenizer", options.tokenizer, "Tokenizer of the model")
-      ->capture_default_str();
+  import->add_option("--tokenizer", options.tokenizer,
+                     "Tokenizer of the model: byte or world; by default the vocabulary says which");
   import->add_option("--end-token", options.end_token, "Token that ends a text")
       ->capture_default_str();
   import->add_option("--separator-token", options.separator_token, "Token between two texts")
       ->capture_default_str();
   import->add_option(
       "--chat-template", options.chat_template,
-      "Text with {user} where the user's words go; without it the model is not for chat");
+      "Text with {user} where the user's words go; empty: the model is not for chat");
   import->add_option("--self-test-text", options.self_test_text,
                      "Text whose loss tells servers that the model computes as it did here");
   import->add_flag("--json", arguments->json, "Print the result as one line of JSON");
   return {import, [arguments]() -> absl::Status {
+            ProgressPrinter progress(std::cerr);
+            arguments->options.progress = [&progress](std::string_view stage, int64_t bytes) {
+              progress.Begin(stage, bytes);
+            };
             DS_ASSIGN_OR_RETURN(const Imported imported, ImportBackbone(arguments->options));
+            progress.End();
             if (arguments->json) {
               PrintJson(imported);
             } else {

@@ -6,9 +6,11 @@
 #include <thread>
 #include <utility>
 
+#include "core/base/memory.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/rwkv/engine.h"
+#include "core/rwkv/footprint.h"
 #include "core/rwkv/weights.h"
 #include "kernels/runtime/thread_pool.h"
 
@@ -21,6 +23,17 @@ constexpr double kRoundingNatsPerToken = 1e-4;
 // A format's distance from fp32 varies with the instruction set about as much as it is large.
 constexpr double kFormatMargin = 4;
 constexpr double kLeastFormatTolerancePerToken = 0.01;
+constexpr double kUnmeasuredTolerancePerToken = 0.1;
+
+// Measured in this order; what the first that fits gives is what is expected of all.
+constexpr rwkv::WeightFormat kFormats[] = {rwkv::WeightFormat::kFloat32,
+                                           rwkv::WeightFormat::kBfloat16};
+
+// The engine's buffers and the rest of the process beside the weights.
+int64_t WithWorkspace(int64_t weight_bytes) {
+  constexpr int64_t kLeastBytes = 32 << 20;
+  return weight_bytes + std::max(weight_bytes / 16, kLeastBytes);
+}
 
 // Nats, summed over tokens[1..].
 absl::StatusOr<double> Loss(const tensors::TensorSet& backbone, rwkv::WeightFormat format,
@@ -48,25 +61,62 @@ absl::StatusOr<double> Loss(const tensors::TensorSet& backbone, rwkv::WeightForm
 
 }  // namespace
 
+absl::StatusOr<std::vector<rwkv::WeightFormat>> AffordableFormats(
+    std::span<const FormatNeed> needs, std::optional<int64_t> available_bytes,
+    std::string_view source) {
+  std::vector<rwkv::WeightFormat> formats;
+  const FormatNeed* least = &needs.front();
+  for (const FormatNeed& need : needs) {
+    if (!available_bytes.has_value() || need.bytes <= *available_bytes) {
+      formats.push_back(need.format);
+    }
+    if (need.bytes < least->bytes) least = &need;
+  }
+  if (!formats.empty()) return formats;
+  return QuotaError("memory",
+                    StrCat("self-test: expected ", ShowBytes(least->bytes),
+                           " of memory for the model in ", rwkv::WeightFormatName(least->format),
+                           ", found ", ShowBytes(*available_bytes), " (", source, ")"),
+                    std::nullopt);
+}
+
 absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& backbone,
-                                                  std::vector<int32_t> tokens) {
+                                                  std::vector<int32_t> tokens,
+                                                  std::optional<int64_t> available_bytes,
+                                                  const ProgressCallback& progress) {
   constexpr size_t kMostTokens = 4096;
   if (tokens.size() < 2 || tokens.size() > kMostTokens) {
     return absl::InvalidArgumentError(
         StrCat("self-test: expected 2 to ", kMostTokens, " tokens, found ", tokens.size()));
   }
+  std::vector<FormatNeed> needs;
+  for (const rwkv::WeightFormat format : kFormats) {
+    needs.push_back({format, WithWorkspace(rwkv::EstimateLoadBytes(backbone, format))});
+  }
+  DS_ASSIGN_OR_RETURN(const std::vector<rwkv::WeightFormat> formats,
+                      AffordableFormats(needs, available_bytes, backbone.source()));
+  int64_t file_bytes = 0;
+  for (const tensors::Tensor& tensor : backbone.tensors()) {
+    file_bytes += static_cast<int64_t>(tensor.data.size());
+  }
   kernels::ThreadPool pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
-  repository::SelfTest test;
-  DS_ASSIGN_OR_RETURN(test.expected_nll,
-                      Loss(backbone, rwkv::WeightFormat::kFloat32, tokens, pool));
-  DS_ASSIGN_OR_RETURN(const double rounded,
-                      Loss(backbone, rwkv::WeightFormat::kBfloat16, tokens, pool));
   const auto count = static_cast<double>(tokens.size() - 1);
-  test.tolerance = {
-      {"fp32", kRoundingNatsPerToken * count},
-      {"bf16", std::max(kFormatMargin * std::abs(rounded - test.expected_nll),
-                        kLeastFormatTolerancePerToken * count)},
-  };
+  repository::SelfTest test;
+  // What was not measured is held to what still tells a wrong model.
+  for (const rwkv::WeightFormat format : kFormats) {
+    test.tolerance[std::string(rwkv::WeightFormatName(format))] =
+        kUnmeasuredTolerancePerToken * count;
+  }
+  for (const rwkv::WeightFormat format : formats) {
+    const std::string name(rwkv::WeightFormatName(format));
+    progress(StrCat("self-test in ", name), file_bytes);
+    DS_ASSIGN_OR_RETURN(const double loss, Loss(backbone, format, tokens, pool));
+    if (format == formats.front()) test.expected_nll = loss;
+    test.tolerance[name] = format == rwkv::WeightFormat::kFloat32
+                               ? kRoundingNatsPerToken * count
+                               : std::max(kFormatMargin * std::abs(loss - test.expected_nll),
+                                          kLeastFormatTolerancePerToken * count);
+  }
   test.tokens = std::move(tokens);
   return test;
 }

@@ -2,19 +2,40 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/repository/manifest.h"
+#include "core/rwkv/weights.h"
 #include "core/tensors/tensor_set.h"
+#include "server/trainer/progress.h"
 
 namespace dreamstate::trainer {
 
-// Runs `tokens` (2 to 4096, in the vocabulary) from the empty state in every weight format. The
-// fp32 loss is what is expected; the tolerance of fp32 covers other instruction sets, that of
-// another format also covers its distance from fp32. INVALID_ARGUMENT for tensors that are no
-// backbone, or a loss that is not finite.
-absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& backbone,
-                                                  std::vector<int32_t> tokens);
+// What a weight format takes to be measured.
+struct FormatNeed {
+  rwkv::WeightFormat format;
+  int64_t bytes;
+};
+
+// The formats, in the order given, that fit the memory; all of them when it is unknown.
+// RESOURCE_EXHAUSTED naming `source`, the least need and what there is when none does.
+absl::StatusOr<std::vector<rwkv::WeightFormat>> AffordableFormats(
+    std::span<const FormatNeed> needs, std::optional<int64_t> available_bytes,
+    std::string_view source);
+
+// Runs `tokens` (2 to 4096, in the vocabulary) from the empty state in every weight format, one
+// after another: of a model larger than `available_bytes` in fp32 only in those that fit. The loss
+// of the first (fp32, if it fits) is what is expected; its own tolerance covers other instruction
+// sets, that of another format also its distance from it. INVALID_ARGUMENT for tensors that are no
+// backbone, or a loss that is not finite; RESOURCE_EXHAUSTED before anything is loaded when no
+// format fits.
+absl::StatusOr<repository::SelfTest> MakeSelfTest(
+    const tensors::TensorSet& backbone, std::vector<int32_t> tokens,
+    std::optional<int64_t> available_bytes = std::nullopt,
+    const ProgressCallback& progress = [](std::string_view, int64_t) {});
 
 }  // namespace dreamstate::trainer

@@ -6,10 +6,12 @@
 
 #include "core/repository/repository.h"
 #include "core/rwkv/engine.h"
+#include "core/tensors/pth.h"
 #include "core/tensors/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/trainer/import_backbone.h"
+#include "tests/support/random_backbone.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate::trainer {
@@ -99,6 +101,107 @@ TEST(Import, ReadsSafetensorsToo) {
   ASSERT_TRUE(imported.ok()) << imported.status();
   EXPECT_EQ(imported->manifest.components[0].digest, tensors::Fingerprint(*tensors));
   EXPECT_EQ(imported->manifest.chat_template, options.chat_template);
+}
+
+TEST(Import, ReadsAnOfficialCheckpoint) {
+  TemporaryDirectory directory;
+  ImportOptions options = TinyOptions(directory);
+  options.file = DREAMSTATE_TEST_DATA "/golden/tiny_rwkv7_bf16.pth";
+  const auto imported = ImportBackbone(options);
+  ASSERT_TRUE(imported.ok()) << imported.status();
+  // All ranks differ; they and F are read from the shapes.
+  const rwkv::Config& config = imported->config;
+  EXPECT_EQ(config.layers, 3);
+  EXPECT_EQ(config.ffn_width, 512);
+  EXPECT_EQ(config.rank_decay, 32);
+  EXPECT_EQ(config.rank_iclr, 16);
+  EXPECT_EQ(config.rank_value, 24);
+  EXPECT_EQ(config.rank_gate, 40);
+  EXPECT_EQ(imported->manifest.tokenizer, "byte");
+  EXPECT_EQ(imported->manifest.chat_template, "");
+  EXPECT_EQ(imported->manifest.components[0].config["dtype"], "bf16");
+  // Half of it, as a copy that broke off, is refused, and the version that is there stays.
+  const std::string file = testing::ReadAll(options.file);
+  options.file = directory / "half.pth";
+  WriteAll(options.file, file.substr(0, file.size() / 2));
+  EXPECT_THAT(std::string(ImportBackbone(options).status().message()), HasSubstr("truncated"));
+  const auto repository = repository::Repository::Open(directory / "models");
+  EXPECT_EQ((*repository)->ListVersions("tiny")->size(), 1u);
+}
+
+// A model with the vocabulary of the World, as small as can be.
+std::string WriteWorldModel(const TemporaryDirectory& directory, int vocab) {
+  rwkv::Config config = testing::SmallConfig();
+  config.layers = 1;
+  config.width = 64;
+  config.heads = 1;
+  config.ffn_width = 64;
+  config.vocab = vocab;
+  const tensors::TensorSet set = testing::RandomBackbone(config, 1);
+  const auto file = tensors::SerializePth(set.tensors(), tensors::PthContainer::kDict);
+  EXPECT_TRUE(file.ok()) << file.status();
+  WriteAll(directory / "world.pth", *file);
+  return directory / "world.pth";
+}
+
+TEST(Import, GivesAModelOfTheWorldVocabularyItsTokenizerAndChatTemplate) {
+  TemporaryDirectory directory;
+  ImportOptions options = TinyOptions(directory);
+  options.file = WriteWorldModel(directory, 65536);
+  const auto imported = ImportBackbone(options);
+  ASSERT_TRUE(imported.ok()) << imported.status();
+  const repository::Manifest& manifest = imported->manifest;
+  EXPECT_EQ(manifest.tokenizer, "world");
+  EXPECT_EQ(manifest.chat_template, "User: {user}\n\nAssistant:");
+  EXPECT_EQ(manifest.end_token, 0);
+  EXPECT_EQ(manifest.separator_token, 0);
+  // 102 bytes in fewer tokens than bytes, behind the separator.
+  EXPECT_EQ(manifest.self_test.tokens.front(), 0);
+  EXPECT_LT(manifest.self_test.tokens.size(), 40u);
+  options.chat_template = "";
+  EXPECT_EQ(ImportBackbone(options)->manifest.chat_template, "");
+}
+
+TEST(Import, RefusesAVocabularyThatDoesNotFitTheModel) {
+  TemporaryDirectory directory;
+  ImportOptions options = TinyOptions(directory);
+  options.tokenizer = "world";
+  EXPECT_THAT(std::string(ImportBackbone(options).status().message()),
+              HasSubstr("expected one of at most 256 tokens, as many as the model has, found world "
+                        "with 65530"));
+  options.tokenizer = "";
+  options.file = WriteWorldModel(directory, 50304);
+  EXPECT_THAT(std::string(ImportBackbone(options).status().message()),
+              HasSubstr("tokenizer: expected to be named for a vocabulary of 50304"));
+  options.tokenizer = "byte";  // some ids have no bytes then
+  EXPECT_TRUE(ImportBackbone(options).ok());
+}
+
+TEST(Import, RefusesAModelLargerThanTheMemoryBeforeItIsLoaded) {
+  TemporaryDirectory directory;
+  ImportOptions options = TinyOptions(directory);
+  options.available_memory_bytes = 1 << 20;
+  std::vector<std::string> stages;
+  options.progress = [&stages](std::string_view stage, int64_t) { stages.emplace_back(stage); };
+  const absl::Status status = ImportBackbone(options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("self-test: expected"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("in bf16, found 1.05 MB"));
+  EXPECT_TRUE(stages.empty());
+  EXPECT_TRUE(directory.Names().empty());
+  // Enough for bf16 and not for fp32: measured in what fits, and any format may serve it.
+  options.available_memory_bytes = 36'500'000;
+  const auto imported = ImportBackbone(options);
+  ASSERT_TRUE(imported.ok()) << imported.status();
+  EXPECT_THAT(stages, ::testing::ElementsAre("self-test in bf16", "publish"));
+  const repository::SelfTest& test = imported->manifest.self_test;
+  options.available_memory_bytes = std::nullopt;
+  const auto whole = ImportBackbone(options);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_NEAR(test.expected_nll, whole->manifest.self_test.expected_nll,
+              whole->manifest.self_test.tolerance["bf16"].get<double>());
+  EXPECT_NEAR(whole->manifest.self_test.expected_nll, test.expected_nll,
+              test.tolerance["fp32"].get<double>());
 }
 
 // Copies the tiny model with a change.
