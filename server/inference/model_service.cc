@@ -37,6 +37,7 @@ void FillFromManifest(const repository::Manifest& manifest, v1::Model* message) 
   message->set_tokenizer(manifest.tokenizer);
   message->set_end_token(manifest.end_token);
   message->set_separator_token(manifest.separator_token);
+  message->set_chat_template(manifest.chat_template);
   if (const repository::Component* backbone = manifest.Find("backbone"); backbone != nullptr) {
     message->set_backbone_fingerprint(backbone->digest);
   }
