@@ -22,8 +22,13 @@ namespace {
 using dreamstate::testing::EngineFixture;
 using dreamstate::testing::Golden;
 
-// spec/rwkv7.md §7.1: fp32 within 2e-5 of the official code where logits are of order one.
-constexpr double kTolerance = 2e-5;
+// spec/rwkv7.md §7.1: in fp32 small models are within 2e-5 of the official code (logits are of
+// order one), those of published sizes within 1e-4 of the logits' standard deviation: they sum
+// more.
+double Tolerance(const Config& config, double logits_std) {
+  constexpr int kPublishedVocab = 65530;
+  return config.vocab < kPublishedVocab ? 2e-5 : 1e-4 * logits_std;
+}
 
 std::string GoldenDirectory() {
   const char* live = std::getenv("DREAMSTATE_PARITY_GOLDEN");
@@ -131,11 +136,12 @@ TEST(Parity, OfRandomModelsWithTheRwkvPackage) {
     EngineFixture fixture(*set, WeightFormat::kFloat32, {.max_tokens = 8, .slots = 1});
     const auto tokens = golden.index().at("tokens").get<std::vector<int32_t>>();
     const auto logits = golden.Values<float>("logits");
+    const double tolerance = Tolerance(config, golden.index().at("logits_std").get<double>());
     Distance of_logits, of_state;
     for (size_t t = 0; t < tokens.size(); ++t) {
       const std::vector<float> row = fixture.Read(0, std::span(tokens).subspan(t, 1), 1);
       for (size_t i = 0; i < row.size(); ++i) {
-        of_logits.Add(row[i], logits[t * row.size() + i], kTolerance);
+        of_logits.Add(row[i], logits[t * row.size() + i], tolerance);
       }
     }
     const auto step = golden.index().at("state_step").get<size_t>();
@@ -143,8 +149,7 @@ TEST(Parity, OfRandomModelsWithTheRwkvPackage) {
     const std::vector<float> state = fixture.State(0);
     ASSERT_EQ(expected.size(), (state.size() + step - 1) / step);
     for (size_t i = 0; i < expected.size(); ++i) {
-      of_state.Add(state[i * step], expected[i],
-                   kTolerance * std::max(1.0f, std::abs(expected[i])));
+      of_state.Add(state[i * step], expected[i], tolerance * std::max(1.0f, std::abs(expected[i])));
     }
     std::cout << std::filesystem::path(stem).stem().string() << ": logits within "
               << of_logits.worst << ", state within " << of_state.worst << "\n";
