@@ -57,12 +57,12 @@ absl::StatusOr<std::vector<float>> FloatsOf(std::string_view field, const std::s
   return values;
 }
 
+}  // namespace
+
 bool IsFingerprint(std::string_view text) {
   return text.size() == kFingerprintDigits &&
          text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
-
-}  // namespace
 
 google::protobuf::Timestamp ToTimestampMessage(absl::Time time) {
   google::protobuf::Timestamp message;
@@ -173,6 +173,18 @@ absl::StatusOr<absl::Duration> FromDurationMessage(std::string_view field,
     return FieldError(field, "not a valid google.protobuf.Duration");
   }
   return absl::Seconds(message.seconds()) + absl::Nanoseconds(message.nanos());
+}
+
+absl::StatusOr<absl::Time> FromTimestampMessage(std::string_view field,
+                                                const google::protobuf::Timestamp& message) {
+  // From year 1 to 9999, google.protobuf.Timestamp's own range.
+  constexpr int64_t kMinSeconds = -62'135'596'800, kMaxSeconds = 253'402'300'799;
+  constexpr int32_t kNanosPerSecond = 1'000'000'000;
+  if (message.seconds() < kMinSeconds || message.seconds() > kMaxSeconds || message.nanos() < 0 ||
+      message.nanos() >= kNanosPerSecond) {
+    return FieldError(field, "not a valid google.protobuf.Timestamp");
+  }
+  return absl::FromUnixSeconds(message.seconds()) + absl::Nanoseconds(message.nanos());
 }
 
 absl::StatusOr<state::Annotations> FromMessage(const v1::Annotations& message) {

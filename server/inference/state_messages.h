@@ -27,10 +27,15 @@ v1::State ToMessage(const state::Description& description);
 // The tensors of a record, with shape, fingerprint and token count.
 v1::StateTensors ToTensorsMessage(const state::Record& record);
 
+// 64 lower-case hexadecimal digits.
+bool IsFingerprint(std::string_view text);
+
 // Untrusted: sizes, finite values, fingerprint and token count are checked.
 absl::StatusOr<state::Record> FromTensorsMessage(const v1::StateTensors& message);
 absl::StatusOr<absl::Duration> FromDurationMessage(std::string_view field,
                                                    const google::protobuf::Duration& message);
+absl::StatusOr<absl::Time> FromTimestampMessage(std::string_view field,
+                                                const google::protobuf::Timestamp& message);
 absl::StatusOr<state::Annotations> FromMessage(const v1::Annotations& message);
 
 }  // namespace dreamstate::server

@@ -5,12 +5,16 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
-#include "server/inference/paging.h"
+#include "core/state/page_token.h"
+#include "server/inference/delete_states.h"
+#include "server/inference/describe_state.h"
+#include "server/inference/lineage_graph.h"
 #include "server/inference/resource_names.h"
 #include "server/inference/state_messages.h"
+#include "server/inference/state_query.h"
+#include "server/inference/store_call.h"
 #include "server/inference/unary_call.h"
 
 namespace dreamstate::server {
@@ -18,62 +22,10 @@ namespace {
 
 constexpr size_t kMaxEtagBytes = 128;
 
-// Calls the store and reports it.
-template <typename Call>
-auto Measured(Metrics& metrics, std::string_view operation, const Call& call) {
-  const absl::Time start = absl::Now();
-  auto result = call();
-  absl::Status status;
-  if constexpr (std::is_same_v<decltype(result), absl::Status>) {
-    status = result;
-  } else {
-    status = result.status();
-  }
-  metrics.OnStoreCall(operation, status, absl::Now() - start);
-  return result;
-}
-
 absl::Status CheckEtag(const std::string& etag) {
   if (etag.size() <= kMaxEtagBytes) return absl::OkStatus();
   return FieldError("etag",
                     StrCat("expected at most ", kMaxEtagBytes, " bytes, found ", etag.size()));
-}
-
-bool IsFingerprint(const std::string& text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
-}
-
-absl::StatusOr<state::ListQuery> ParseQuery(const v1::ListStatesRequest& request) {
-  state::ListQuery query;
-  DS_ASSIGN_OR_RETURN(query.page_size, ParsePageSize(request.page_size()));
-  query.page_token = request.page_token();
-  if (!request.model().empty()) {
-    DS_ASSIGN_OR_RETURN(query.model, ParseModelName("model", request.model()));
-  }
-  state::Annotations wanted;
-  wanted.labels.assign(request.labels().begin(), request.labels().end());
-  DS_RETURN_IF_ERROR(state::NormaliseAnnotations(&wanted));
-  query.labels = std::move(wanted.labels);
-  if (!request.parent().empty()) {
-    DS_ASSIGN_OR_RETURN(query.parent, ParseStateName("parent", request.parent()));
-  }
-  if (!request.backbone_fingerprint().empty()) {
-    if (!IsFingerprint(request.backbone_fingerprint())) {
-      return FieldError("backbone_fingerprint", "expected 64 lower-case hexadecimal digits");
-    }
-    query.fingerprint = request.backbone_fingerprint();
-  }
-  switch (request.order()) {
-    case v1::ListStatesRequest::ORDER_UNSPECIFIED:
-    case v1::ListStatesRequest::NEWEST_FIRST:
-      break;
-    case v1::ListStatesRequest::OLDEST_FIRST:
-      query.oldest_first = true;
-      break;
-    default:
-      return FieldError("order", StrCat("no such order: ", static_cast<int>(request.order())));
-  }
-  return query;
 }
 
 // What an update changes.
@@ -118,8 +70,17 @@ absl::Status ListStates(state::StateStore& store, Metrics& metrics,
   DS_ASSIGN_OR_RETURN(const state::ListQuery query, ParseQuery(request));
   DS_ASSIGN_OR_RETURN(const state::ListPage page,
                       Measured(metrics, "list", [&] { return store.List(kTenant, query); }));
+  int64_t bytes = 0;
+  std::string last;
   for (const state::Description& description : page.states) {
-    *response->add_states() = ToMessage(description);
+    v1::State message = ToMessage(description);
+    bytes += static_cast<int64_t>(message.ByteSizeLong());
+    if (bytes > kMaxListedBytes && response->states_size() > 0) {
+      response->set_next_page_token(state::MakePageToken(kTenant, query, last));
+      return absl::OkStatus();
+    }
+    last = description.record.id;
+    *response->add_states() = std::move(message);
   }
   response->set_next_page_token(page.next_page_token);
   return absl::OkStatus();
@@ -148,7 +109,26 @@ absl::Status DeleteState(state::StateStore& store, Metrics& metrics,
 }  // namespace
 
 StateService::StateService(const ServingContext& context, Metrics* metrics)
-    : context_(context), metrics_(metrics), harvester_(context) {}
+    : context_(context),
+      metrics_(metrics),
+      memory_(std::make_shared<RequestMemory>()),
+      harvester_(context) {}
+
+template <typename Body>
+grpc::ServerUnaryReactor* StateService::Run(grpc::CallbackServerContext* context, Body body) {
+  return RunUnary(*context_.executor, context, std::move(body));
+}
+
+template <typename Request, typename Response, typename Body>
+grpc::ServerUnaryReactor* StateService::RunOnce(const char* method,
+                                                grpc::CallbackServerContext* context,
+                                                const Request* request, Response* response,
+                                                Body body) {
+  return RunUnaryOnce(*memory_, method, context, request, response,
+                      [=, this](std::function<void(absl::Status)> done) {
+                        RunOnExecutor(*context_.executor, context, body, std::move(done));
+                      });
+}
 
 grpc::ServerBidiReactor<v1::HarvestStatesRequest, v1::HarvestStatesResponse>*
 StateService::HarvestStates(grpc::CallbackServerContext* context) {
@@ -158,7 +138,7 @@ StateService::HarvestStates(grpc::CallbackServerContext* context) {
 grpc::ServerUnaryReactor* StateService::GetState(grpc::CallbackServerContext* context,
                                                  const v1::GetStateRequest* request,
                                                  v1::State* response) {
-  return RunUnary(*context_.executor, context, [=, this] {
+  return Run(context, [=, this] {
     return server::GetState(*context_.store, *metrics_, *request, response);
   });
 }
@@ -166,7 +146,7 @@ grpc::ServerUnaryReactor* StateService::GetState(grpc::CallbackServerContext* co
 grpc::ServerUnaryReactor* StateService::ListStates(grpc::CallbackServerContext* context,
                                                    const v1::ListStatesRequest* request,
                                                    v1::ListStatesResponse* response) {
-  return RunUnary(*context_.executor, context, [=, this] {
+  return Run(context, [=, this] {
     return server::ListStates(*context_.store, *metrics_, *request, response);
   });
 }
@@ -174,16 +154,50 @@ grpc::ServerUnaryReactor* StateService::ListStates(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* StateService::UpdateState(grpc::CallbackServerContext* context,
                                                     const v1::UpdateStateRequest* request,
                                                     v1::State* response) {
-  return RunUnary(*context_.executor, context, [=, this] {
+  return RunOnce("UpdateState", context, request, response, [=, this] {
     return server::UpdateState(*context_.store, *metrics_, *request, response);
   });
 }
 
 grpc::ServerUnaryReactor* StateService::DeleteState(grpc::CallbackServerContext* context,
                                                     const v1::DeleteStateRequest* request,
-                                                    v1::DeleteStateResponse* /*response*/) {
-  return RunUnary(*context_.executor, context,
-                  [=, this] { return server::DeleteState(*context_.store, *metrics_, *request); });
+                                                    v1::DeleteStateResponse* response) {
+  return RunOnce("DeleteState", context, request, response,
+                 [=, this] { return server::DeleteState(*context_.store, *metrics_, *request); });
+}
+
+grpc::ServerUnaryReactor* StateService::DeleteStates(grpc::CallbackServerContext* context,
+                                                     const v1::DeleteStatesRequest* request,
+                                                     v1::DeleteStatesResponse* response) {
+  return RunUnaryOnce(*memory_, "DeleteStates", context, request, response,
+                      [=, this](std::function<void(absl::Status)> done) {
+                        server::DeleteStates(context_, metrics_, context, *request, response,
+                                             std::move(done));
+                      });
+}
+
+grpc::ServerUnaryReactor* StateService::DescribeState(grpc::CallbackServerContext* context,
+                                                      const v1::DescribeStateRequest* request,
+                                                      v1::DescribeStateResponse* response) {
+  return Run(context, [=, this] {
+    return server::DescribeState(*context_.store, *metrics_, *context, *request, response);
+  });
+}
+
+grpc::ServerUnaryReactor* StateService::CompareStates(grpc::CallbackServerContext* context,
+                                                      const v1::CompareStatesRequest* request,
+                                                      v1::CompareStatesResponse* response) {
+  return Run(context, [=, this] {
+    return server::CompareStates(*context_.store, *metrics_, *request, response);
+  });
+}
+
+grpc::ServerUnaryReactor* StateService::GetLineage(grpc::CallbackServerContext* context,
+                                                   const v1::GetLineageRequest* request,
+                                                   v1::GetLineageResponse* response) {
+  return Run(context, [=, this] {
+    return server::GetLineage(*context_.store, *metrics_, *context, *request, response);
+  });
 }
 
 }  // namespace dreamstate::server

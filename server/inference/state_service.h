@@ -1,12 +1,13 @@
-// StateService: harvest (server/inference/harvest.h) and the unary methods over the state store.
+// StateService. Harvests, transfers, graphs and the like have files of their own; what reads or
+// changes one row of the store is here.
 #pragma once
 
-#include <functional>
+#include <memory>
 
-#include "absl/status/status.h"
 #include "dreamstate/v1/state_service.grpc.pb.h"
 #include "server/inference/harvest.h"
 #include "server/inference/metrics.h"
+#include "server/inference/request_memory.h"
 #include "server/inference/serving_context.h"
 
 namespace dreamstate::server {
@@ -30,10 +31,31 @@ class StateService final : public v1::StateService::CallbackService {
   grpc::ServerUnaryReactor* DeleteState(grpc::CallbackServerContext* context,
                                         const v1::DeleteStateRequest* request,
                                         v1::DeleteStateResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteStates(grpc::CallbackServerContext* context,
+                                         const v1::DeleteStatesRequest* request,
+                                         v1::DeleteStatesResponse* response) override;
+  grpc::ServerUnaryReactor* DescribeState(grpc::CallbackServerContext* context,
+                                          const v1::DescribeStateRequest* request,
+                                          v1::DescribeStateResponse* response) override;
+  grpc::ServerUnaryReactor* CompareStates(grpc::CallbackServerContext* context,
+                                          const v1::CompareStatesRequest* request,
+                                          v1::CompareStatesResponse* response) override;
+  grpc::ServerUnaryReactor* GetLineage(grpc::CallbackServerContext* context,
+                                       const v1::GetLineageRequest* request,
+                                       v1::GetLineageResponse* response) override;
 
  private:
+  // `body` () -> absl::Status on the executor.
+  template <typename Body>
+  grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* context, Body body);
+  // The same, once for all calls with the request's request_id.
+  template <typename Request, typename Response, typename Body>
+  grpc::ServerUnaryReactor* RunOnce(const char* method, grpc::CallbackServerContext* context,
+                                    const Request* request, Response* response, Body body);
+
   const ServingContext context_;
   Metrics* const metrics_;
+  const std::shared_ptr<RequestMemory> memory_;
   Harvester harvester_;
 };
 

@@ -2,45 +2,82 @@
 // ends the call with its status.
 #pragma once
 
-#include <new>
+#include <functional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
+#include "core/base/hash.h"
 #include "core/base/status.h"
 #include "grpcpp/server_context.h"
 #include "server/inference/errors.h"
 #include "server/inference/executor.h"
+#include "server/inference/request_memory.h"
+#include "server/inference/state_messages.h"
 
 namespace dreamstate::server {
 
-// `body` () -> absl::Status may use the call's request and response. It is not run when the caller
-// is gone or its deadline has passed; a full executor answers RESOURCE_EXHAUSTED.
+// DEADLINE_EXCEEDED or CANCELLED once nobody waits for a call's answer.
+inline absl::Status CheckWanted(const grpc::CallbackServerContext& context) {
+  if (context.deadline() <= std::chrono::system_clock::now()) {
+    return absl::DeadlineExceededError("the deadline passed before the work was done");
+  }
+  if (context.IsCancelled()) return absl::CancelledError("the caller is gone");
+  return absl::OkStatus();
+}
+
+inline absl::Status ExecutorFull() {
+  return QuotaError("waiting calls", "too many calls wait for the state store", absl::Seconds(1));
+}
+
+// Runs `body` () -> absl::Status on the executor and gives `done` its status, there; `body` is not
+// run when nobody waits for the answer. A full executor: `done` gets RESOURCE_EXHAUSTED before this
+// returns.
+template <typename Body>
+void RunOnExecutor(Executor& executor, const grpc::CallbackServerContext* context, Body body,
+                   std::function<void(absl::Status)> done) {
+  const bool taken = executor.TrySubmit([context, body = std::move(body), done] {
+    absl::Status status = CheckWanted(*context);
+    if (status.ok()) status = WithoutExceptions(body);
+    done(std::move(status));
+  });
+  if (!taken) done(ExecutorFull());
+}
+
+// `body` () -> absl::Status may use the call's request and response.
 template <typename Body>
 grpc::ServerUnaryReactor* RunUnary(Executor& executor, grpc::CallbackServerContext* context,
                                    Body body) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const bool taken = executor.TrySubmit([context, reactor, body = std::move(body)] {
-    absl::Status status;
-    if (context->deadline() <= std::chrono::system_clock::now()) {
-      status = absl::DeadlineExceededError("the deadline passed before work began");
-    } else if (context->IsCancelled()) {
-      status = absl::CancelledError("the caller is gone");
-    } else {
-      try {
-        status = body();
-      } catch (const std::bad_alloc&) {
-        status = QuotaError("memory", "not enough memory for this call", absl::Seconds(1));
-      } catch (const std::exception& error) {
-        status = absl::InternalError(error.what());
-      }
-    }
-    reactor->Finish(ToGrpcStatus(status));
-  });
-  if (!taken) {
-    reactor->Finish(ToGrpcStatus(
-        QuotaError("waiting calls", "too many calls wait for the state store", absl::Seconds(1))));
-  }
+  RunOnExecutor(executor, context, std::move(body),
+                [reactor](const absl::Status& status) { reactor->Finish(ToGrpcStatus(status)); });
+  return reactor;
+}
+
+// The same for a method whose requests have a request_id: `start` (done) begins the work, unless a
+// call of the same id and content succeeded before, whose answer is then given again. `done` is
+// called once, at the work's end.
+template <typename Request, typename Response, typename Start>
+grpc::ServerUnaryReactor* RunUnaryOnce(RequestMemory& memory, const char* method,
+                                       grpc::CallbackServerContext* context, const Request* request,
+                                       Response* response, Start start) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  memory.Enter({.tenant = kTenant, .method = method, .request_id = request->request_id()},
+               Sha256Hex(request->SerializeAsString()),
+               [=](absl::StatusOr<RequestMemory::Admission> admission) {
+                 if (!admission.ok()) {
+                   reactor->Finish(ToGrpcStatus(admission.status()));
+                 } else if (admission->turn == nullptr) {
+                   const bool whole = response->ParseFromString(admission->answer);
+                   reactor->Finish(ToGrpcStatus(
+                       whole ? absl::OkStatus() : absl::InternalError("the answer was not kept")));
+                 } else {
+                   start([reactor, response, turn = admission->turn](const absl::Status& status) {
+                     if (status.ok()) turn->Remember(response->SerializeAsString());
+                     reactor->Finish(ToGrpcStatus(status));
+                   });
+                 }
+               });
   return reactor;
 }
 
