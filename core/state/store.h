@@ -55,7 +55,7 @@ struct ListQuery {
   // INVALID_ARGUMENT ("stubs").
   bool stubs = false;
   bool oldest_first = false;
-  int page_size = 100;     // >= 1
+  int page_size = 100;     // >= 1; pages of large descriptions end earlier
   std::string page_token;  // empty = first page; INVALID_ARGUMENT ("page_token") when it is not
                            // ours or of another query
 };

@@ -23,8 +23,13 @@ struct RequestLimits {
 
   // Messages that wait for a Decode stream's reader before the sequence is paused.
   int stream_queue_messages = 64;
-  // A reader that takes nothing for this long is ended and its slots are freed.
+  // A reader that takes nothing for this long is ended and its slots are freed; so is an upload
+  // that sends nothing.
   absl::Duration reader_stall = absl::Seconds(30);
+
+  // Each may hold a whole state file in memory.
+  int max_uploads = 16;
+  int max_downloads = 16;
 
   int max_harvest_streams = 16;
   // Documents of one stream that wait, run or are being stored; no more are read from the stream

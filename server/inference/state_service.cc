@@ -112,7 +112,9 @@ StateService::StateService(const ServingContext& context, Metrics* metrics)
     : context_(context),
       metrics_(metrics),
       memory_(std::make_shared<RequestMemory>()),
-      harvester_(context) {}
+      harvester_(context),
+      uploads_(context, metrics, memory_),
+      downloads_(context, metrics) {}
 
 template <typename Body>
 grpc::ServerUnaryReactor* StateService::Run(grpc::CallbackServerContext* context, Body body) {
@@ -174,6 +176,16 @@ grpc::ServerUnaryReactor* StateService::DeleteStates(grpc::CallbackServerContext
                         server::DeleteStates(context_, metrics_, context, *request, response,
                                              std::move(done));
                       });
+}
+
+grpc::ServerReadReactor<v1::UploadStateRequest>* StateService::UploadState(
+    grpc::CallbackServerContext* context, v1::State* response) {
+  return uploads_.Start(context, response);
+}
+
+grpc::ServerWriteReactor<v1::DownloadStateResponse>* StateService::DownloadState(
+    grpc::CallbackServerContext* context, const v1::DownloadStateRequest* request) {
+  return downloads_.Start(context, *request);
 }
 
 grpc::ServerUnaryReactor* StateService::DescribeState(grpc::CallbackServerContext* context,

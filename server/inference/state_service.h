@@ -9,6 +9,8 @@
 #include "server/inference/metrics.h"
 #include "server/inference/request_memory.h"
 #include "server/inference/serving_context.h"
+#include "server/inference/state_download.h"
+#include "server/inference/state_upload.h"
 
 namespace dreamstate::server {
 
@@ -34,6 +36,10 @@ class StateService final : public v1::StateService::CallbackService {
   grpc::ServerUnaryReactor* DeleteStates(grpc::CallbackServerContext* context,
                                          const v1::DeleteStatesRequest* request,
                                          v1::DeleteStatesResponse* response) override;
+  grpc::ServerReadReactor<v1::UploadStateRequest>* UploadState(grpc::CallbackServerContext* context,
+                                                               v1::State* response) override;
+  grpc::ServerWriteReactor<v1::DownloadStateResponse>* DownloadState(
+      grpc::CallbackServerContext* context, const v1::DownloadStateRequest* request) override;
   grpc::ServerUnaryReactor* DescribeState(grpc::CallbackServerContext* context,
                                           const v1::DescribeStateRequest* request,
                                           v1::DescribeStateResponse* response) override;
@@ -57,6 +63,8 @@ class StateService final : public v1::StateService::CallbackService {
   Metrics* const metrics_;
   const std::shared_ptr<RequestMemory> memory_;
   Harvester harvester_;
+  StateUploads uploads_;
+  StateDownloads downloads_;
 };
 
 }  // namespace dreamstate::server

@@ -168,6 +168,7 @@ TEST_F(Malformed, StateServiceUnaryMethods) {
   Send<v1::DeleteStateRequest>(
       good_delete, remove,
       {{"huge etag", [](auto& r) { r.set_etag(kLongName); }, "etag"},
+       {"huge request id", [](auto& r) { r.set_request_id(kLongName); }, "request_id"},
        {"other etag", [](auto& r) { r.set_etag("x"); }, "", StatusCode::ABORTED}});
 
   Send<v1::ListStatesRequest>(
@@ -228,7 +229,265 @@ TEST_F(Malformed, StateServiceUnaryMethods) {
         [=](auto& r) { ttl(r)->set_seconds(std::numeric_limits<int64_t>::max()); },
         "annotations.time_to_live"},
        {"huge etag", [](auto& r) { r.set_etag(kLongName); }, "etag"},
+       {"request id", [](auto& r) { r.set_request_id(std::string(129, 'x')); }, "request_id"},
        {"other etag", [](auto& r) { r.set_etag("x"); }, "", StatusCode::ABORTED}});
+}
+
+// Every way in which the name of a state can be none, for one field of a request.
+template <typename Request, typename Set>
+std::vector<Row<Request>> BadNames(const std::string& field, Set set) {
+  std::vector<Row<Request>> rows;
+  for (const auto& [kind, name] :
+       std::vector<std::pair<const char*, std::string>>{{"no name", ""},
+                                                        {"no collection", "abc"},
+                                                        {"no id", "states/"},
+                                                        {"other collection", "models/tiny"},
+                                                        {"path", "states/../models"},
+                                                        {"upper case", "states/ABC"},
+                                                        {"NUL", std::string("states/a\0b", 10)},
+                                                        {"huge", "states/" + kLongName}}) {
+    rows.push_back({kind, [set, name = name](Request& r) { set(r, name); }, field});
+  }
+  rows.push_back({"unknown", [set](Request& r) { set(r, "states/00000000000000000000000000"); }, "",
+                  StatusCode::NOT_FOUND});
+  return rows;
+}
+
+TEST_F(Malformed, DeleteStates) {
+  using States = v1::StateService::Stub;
+  const auto timestamp = [](auto& r) { return r.mutable_created_before(); };
+  Send<v1::DeleteStatesRequest>(
+      [] {
+        v1::DeleteStatesRequest request;
+        request.set_all(true);
+        return request;
+      },
+      Unary<States, decltype(&States::DeleteStates), v1::DeleteStatesRequest,
+            v1::DeleteStatesResponse>(*session_->states, &States::DeleteStates),
+      {{"nothing set", [](auto& r) { r.clear_all(); }, "all"},
+       {"nothing set, dry",
+        [](auto& r) {
+          r.clear_all();
+          r.set_dry_run(true);
+        },
+        "all"},
+       {"model", [](auto& r) { r.set_model("tiny"); }, "model"},
+       {"huge model", [](auto& r) { r.set_model("models/" + kLongName); }, "model"},
+       {"empty label", [](auto& r) { r.add_labels(""); }, "labels[0]"},
+       {"long label",
+        [](auto& r) {
+          r.add_labels("good");
+          r.add_labels(std::string(129, 'x'));
+        },
+        "labels[1]"},
+       {"too many labels",
+        [](auto& r) {
+          for (int i = 0; i < 65; ++i) r.add_labels(std::to_string(i));
+        },
+        "labels"},
+       {"parent", [](auto& r) { r.set_parent("nobody"); }, "parent"},
+       {"fingerprint", [](auto& r) { r.set_backbone_fingerprint("abc"); }, "backbone_fingerprint"},
+       {"upper-case fingerprint", [](auto& r) { r.set_backbone_fingerprint(std::string(64, 'A')); },
+        "backbone_fingerprint"},
+       {"negative nanoseconds", [=](auto& r) { timestamp(r)->set_nanos(-1); }, "created_before"},
+       {"nanoseconds of more than a second",
+        [=](auto& r) { timestamp(r)->set_nanos(1'000'000'000); }, "created_before"},
+       {"seconds out of range",
+        [=](auto& r) { timestamp(r)->set_seconds(std::numeric_limits<int64_t>::max()); },
+        "created_before"},
+       {"seconds before year 1",
+        [=](auto& r) { timestamp(r)->set_seconds(std::numeric_limits<int64_t>::min()); },
+        "created_before"},
+       {"request id", [](auto& r) { r.set_request_id(std::string(129, 'x')); }, "request_id"}});
+}
+
+TEST_F(Malformed, NumbersOfStatesAndLineages) {
+  using States = v1::StateService::Stub;
+  const auto set_name = [](auto& r, const std::string& name) { r.set_name(name); };
+  Send<v1::DescribeStateRequest>(
+      [] { return v1::DescribeStateRequest(); },
+      Unary<States, decltype(&States::DescribeState), v1::DescribeStateRequest,
+            v1::DescribeStateResponse>(*session_->states, &States::DescribeState),
+      BadNames<v1::DescribeStateRequest>("name", set_name));
+
+  const auto compare = Unary<States, decltype(&States::CompareStates), v1::CompareStatesRequest,
+                             v1::CompareStatesResponse>(*session_->states, &States::CompareStates);
+  const auto good_compare = [] {
+    v1::CompareStatesRequest request;
+    request.set_first(state_);
+    request.set_second(state_);
+    return request;
+  };
+  ASSERT_TRUE(compare(good_compare()).ok());
+  Send<v1::CompareStatesRequest>(
+      good_compare, compare,
+      BadNames<v1::CompareStatesRequest>(
+          "first", [](auto& r, const std::string& name) { r.set_first(name); }));
+  Send<v1::CompareStatesRequest>(
+      good_compare, compare,
+      BadNames<v1::CompareStatesRequest>(
+          "second", [](auto& r, const std::string& name) { r.set_second(name); }));
+
+  const auto lineage =
+      Unary<States, decltype(&States::GetLineage), v1::GetLineageRequest, v1::GetLineageResponse>(
+          *session_->states, &States::GetLineage);
+  const auto good_lineage = [] {
+    v1::GetLineageRequest request;
+    request.set_name(state_);
+    return request;
+  };
+  Send<v1::GetLineageRequest>(good_lineage, lineage,
+                              BadNames<v1::GetLineageRequest>("name", set_name));
+  Send<v1::GetLineageRequest>(
+      good_lineage, lineage,
+      {{"negative ancestors", [](auto& r) { r.set_ancestor_generations(-1); },
+        "ancestor_generations"},
+       {"too many ancestors", [](auto& r) { r.set_ancestor_generations(1001); },
+        "ancestor_generations"},
+       {"negative descendants", [](auto& r) { r.set_descendant_generations(-1); },
+        "descendant_generations"},
+       {"too many descendants", [](auto& r) { r.set_descendant_generations(1001); },
+        "descendant_generations"}});
+}
+
+TEST_F(Malformed, DownloadState) {
+  const std::function<grpc::Status(const v1::DownloadStateRequest&)> call =
+      [](const v1::DownloadStateRequest& request) {
+        grpc::ClientContext context;
+        testing::SetDeadline(context);
+        const auto stream = session_->states->DownloadState(&context, request);
+        v1::DownloadStateResponse response;
+        while (stream->Read(&response)) {
+        }
+        return stream->Finish();
+      };
+  const auto good = [] {
+    v1::DownloadStateRequest request;
+    request.set_name(state_);
+    return request;
+  };
+  ASSERT_TRUE(call(good()).ok());
+  Send<v1::DownloadStateRequest>(
+      good, call, BadNames<v1::DownloadStateRequest>("name", [](auto& r, const std::string& name) {
+        r.set_name(name);
+      }));
+  Send<v1::DownloadStateRequest>(
+      good, call,
+      {{"layout", [](auto& r) { r.set_layout(static_cast<v1::StateLayout>(99)); }, "layout"},
+       {"dtype", [](auto& r) { r.set_dtype(static_cast<v1::StateDType>(-1)); }, "dtype"},
+       {"dtype of a record", [](auto& r) { r.set_dtype(v1::FLOAT16); }, "dtype"},
+       {"dtype of a named record",
+        [](auto& r) {
+          r.set_layout(v1::DREAMSTATE);
+          r.set_dtype(v1::BFLOAT16);
+        },
+        "dtype"}});
+}
+
+v1::UploadStateRequest Chunk(std::string bytes) {
+  v1::UploadStateRequest request;
+  request.set_chunk(std::move(bytes));
+  return request;
+}
+
+grpc::Status SendUpload(Session& session, const std::vector<v1::UploadStateRequest>& messages) {
+  grpc::ClientContext context;
+  testing::SetDeadline(context);
+  v1::State state;
+  const auto stream = session.states->UploadState(&context, &state);
+  for (const v1::UploadStateRequest& message : messages) {
+    if (!stream->Write(message)) break;
+  }
+  stream->WritesDone();
+  return stream->Finish();
+}
+
+// Of the starter's model: 12 layers, width 64, 1 head of 64.
+constexpr size_t kStarterStateBytes = (12 * 2 * 64 + 12 * 64 * 64) * 4;
+
+TEST_F(Malformed, UploadOptions) {
+  const std::function<grpc::Status(const v1::UploadOptions&)> call =
+      [](const v1::UploadOptions& options) {
+        v1::UploadStateRequest first;
+        *first.mutable_options() = options;
+        return SendUpload(*session_, {first, Chunk(std::string(kStarterStateBytes, '\0'))});
+      };
+  const auto good = [] { return v1::UploadOptions(); };
+  ASSERT_TRUE(call(good()).ok());
+  Send<v1::UploadOptions>(
+      good, call,
+      {{"malformed model", [](auto& o) { o.set_model("tiny"); }, "options.model"},
+       {"huge model", [](auto& o) { o.set_model("models/" + kLongName); }, "options.model"},
+       {"unknown model", [](auto& o) { o.set_model("models/unknown"); }, "", StatusCode::NOT_FOUND},
+       {"layout", [](auto& o) { o.set_layout(static_cast<v1::StateLayout>(99)); },
+        "options.layout"},
+       {"dtype", [](auto& o) { o.set_dtype(static_cast<v1::StateDType>(99)); }, "options.dtype"},
+       {"dtype of a .pth file",
+        [](auto& o) {
+          o.set_layout(v1::RWKV_PACKAGE);
+          o.set_dtype(v1::BFLOAT16);
+        },
+        "options.dtype"},
+       {"dtype of a record",
+        [](auto& o) {
+          o.set_layout(v1::DREAMSTATE);
+          o.set_dtype(v1::FLOAT32);
+        },
+        "options.dtype"},
+       {"transposed canonical values",
+        [](auto& o) {
+          o.set_layout(v1::CANONICAL);
+          o.set_transposed(true);
+        },
+        "options.transposed"},
+       {"transposed, as the file shows", [](auto& o) { o.set_transposed(true); },
+        "options.transposed"},
+       {"other dtype than the file's", [](auto& o) { o.set_dtype(v1::FLOAT16); }, "chunk"},
+       {"other layout than the file's", [](auto& o) { o.set_layout(v1::TIME_STATE); }, "chunk"},
+       {"no record", [](auto& o) { o.set_layout(v1::DREAMSTATE); }, "chunk"},
+       {"label", [](auto& o) { o.mutable_annotations()->add_labels(""); },
+        "options.annotations.labels[0]"},
+       {"time to live",
+        [](auto& o) { o.mutable_annotations()->mutable_time_to_live()->set_seconds(-1); },
+        "options.annotations.time_to_live"},
+       {"negative tokens", [](auto& o) { o.set_token_count(-1); }, "options.token_count"},
+       {"too many tokens", [](auto& o) { o.set_token_count((int64_t{1} << 53) + 1); },
+        "options.token_count"},
+       {"request id", [](auto& o) { o.set_request_id(std::string(129, 'x')); },
+        "options.request_id"}});
+}
+
+TEST_F(Malformed, UploadStreams) {
+  v1::UploadStateRequest options, nothing;
+  options.mutable_options();
+  std::string not_finite(kStarterStateBytes, '\0');
+  std::memset(not_finite.data() + 400, 0xff, 4);
+  const std::string whole(kStarterStateBytes, '\0');
+  const std::string megabyte(1 << 20, 'x');
+  const std::vector<std::pair<std::vector<v1::UploadStateRequest>, std::string>> table = {
+      {{}, "options"},
+      {{nothing}, "options"},
+      {{Chunk("x")}, "options"},
+      {{options, options}, "options"},
+      {{options, Chunk(whole), options}, "options"},
+      {{options}, "chunk"},
+      {{options, nothing}, "chunk"},
+      {{options, Chunk("")}, "chunk"},
+      {{options, Chunk(megabyte + "x")}, "chunk"},
+      {{options, Chunk("x")}, "chunk"},
+      {{options, Chunk(whole), Chunk("x")}, "chunk"},
+      {{options, Chunk(not_finite)}, "chunk"},
+      // More than any file of such a state: kept tokens and lineage take 9 MB at most.
+      {std::vector<v1::UploadStateRequest>(1, options), "chunk"},
+  };
+  for (const auto& [messages, field] : table) {
+    std::vector<v1::UploadStateRequest> sent = messages;
+    if (&messages == &table.back().first) sent.resize(12, Chunk(megabyte));
+    const grpc::Status status = SendUpload(*session_, sent);
+    EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT) << status.error_message();
+    EXPECT_EQ(FieldOf(status), field) << status.error_message();
+  }
+  EXPECT_TRUE(SendUpload(*session_, {options, Chunk(whole)}).ok());
 }
 
 // What Decode and Score have in common.
@@ -561,8 +820,10 @@ TEST_F(Malformed, BytesThatAreNoMessage) {
   for (const char* method :
        {"/dreamstate.v1.ModelService/GetModel", "/dreamstate.v1.ModelService/ListModelVersions",
         "/dreamstate.v1.StateService/GetState", "/dreamstate.v1.StateService/UpdateState",
-        "/dreamstate.v1.StateService/DeleteState", "/dreamstate.v1.DecodeService/Decode",
-        "/dreamstate.v1.DecodeService/Score"}) {
+        "/dreamstate.v1.StateService/DeleteState", "/dreamstate.v1.StateService/DeleteStates",
+        "/dreamstate.v1.StateService/DescribeState", "/dreamstate.v1.StateService/CompareStates",
+        "/dreamstate.v1.StateService/GetLineage", "/dreamstate.v1.StateService/DownloadState",
+        "/dreamstate.v1.DecodeService/Decode", "/dreamstate.v1.DecodeService/Score"}) {
     const grpc::Status status = SendBytes(*session_, method, "\x0a\x02\xff\xfe");
     EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT)
         << method << ": " << status.error_message();

@@ -18,6 +18,9 @@ constexpr size_t kMaxLabels = 64;  // no state has more
 // What a page may cost in moves of indexes, however few states fit; it then ends early with a token
 // to go on from.
 constexpr int kMaxStepsPerPage = 8192;
+// What the rows of a page may have as text, unless it is one row; in memory it is several times as
+// much.
+constexpr size_t kMaxPageBytes = size_t{4} << 20;
 
 std::vector<std::string> PrefixesOf(const std::string& tenant, const ListQuery& query) {
   std::vector<std::string> prefixes;
@@ -60,13 +63,21 @@ absl::StatusOr<ListPage> RocksDbStore::List(const std::string& tenant, const Lis
   const absl::Time now = options_.clock->Now();
   ListPage page;
   std::string last;
+  size_t bytes = 0;
   while (ids.Next()) {
     if (page.states.size() == page_size) {
       page.next_page_token = MakePageToken(tenant, query, last);
       return page;
     }
+    size_t row_bytes = 0;
+    absl::StatusOr<std::optional<Row>> found =
+        FindRow(*use, tenant, ids.id(), snapshot.snapshot(), &row_bytes);
+    bytes += row_bytes;
+    if (bytes > kMaxPageBytes && !page.states.empty()) {
+      page.next_page_token = MakePageToken(tenant, query, last);
+      return page;
+    }
     last = ids.id();
-    absl::StatusOr<std::optional<Row>> found = FindRow(*use, tenant, ids.id(), snapshot.snapshot());
     // One damaged row must not hide the others; whoever asks for that state is told.
     if (absl::IsDataLoss(found.status())) continue;
     DS_ASSIGN_OR_RETURN(std::optional<Row> row, std::move(found));

@@ -125,7 +125,8 @@ StoreStats RocksDbStore::Stats() {
 absl::StatusOr<std::optional<Row>> RocksDbStore::FindRow(Database::Handle& handle,
                                                          std::string_view tenant,
                                                          std::string_view id,
-                                                         const rocksdb::Snapshot* snapshot) {
+                                                         const rocksdb::Snapshot* snapshot,
+                                                         size_t* text_bytes) {
   if (!IsStateId(id)) return std::optional<Row>();
   rocksdb::ReadOptions options;
   options.snapshot = snapshot;
@@ -134,6 +135,7 @@ absl::StatusOr<std::optional<Row>> RocksDbStore::FindRow(Database::Handle& handl
   if (status.IsNotFound()) return std::optional<Row>();
   if (!status.ok() && !status.IsCorruption()) return database_->Explain(status);
   std::string problem;
+  if (text_bytes != nullptr) *text_bytes = text.size();
   if (status.ok()) {
     absl::StatusOr<Row> row = RowFromText({text.data(), text.size()});
     if (row.ok() && row->description.record.id == id) return std::optional<Row>(*std::move(row));

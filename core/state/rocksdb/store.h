@@ -58,10 +58,11 @@ class RocksDbStore final : public StateStore {
   absl::Status Count(Database::Handle& handle);
 
   // DATA_LOSS when the row cannot be read or is no row of that state; such a one is then counted as
-  // damaged.
+  // damaged. `text_bytes`, when given, is set to the row's size where there is one.
   absl::StatusOr<std::optional<Row>> FindRow(Database::Handle& handle, std::string_view tenant,
                                              std::string_view id,
-                                             const rocksdb::Snapshot* snapshot = nullptr);
+                                             const rocksdb::Snapshot* snapshot = nullptr,
+                                             size_t* text_bytes = nullptr);
   // The row of a state that is neither deleted nor expired; NOT_FOUND otherwise.
   absl::StatusOr<Row> LiveRow(const Use& use, const std::string& tenant, const std::string& id);
   absl::StatusOr<bool> HasChildren(Database::Handle& handle, std::string_view tenant,

@@ -271,6 +271,19 @@ TEST_P(StoreContract, ListsByEveryFilterInBothOrders) {
   EXPECT_THAT(ListAll(store(), kTenant, {.parent = "no id at all"}), IsEmpty());
 }
 
+TEST_P(StoreContract, PagesOfLargeDescriptionsEndEarlyAndLoseNone) {
+  std::vector<std::string> ids;
+  for (uint64_t seed = 0; seed < 6; ++seed) {
+    Record record = MakeRecord(seed);
+    record.lineage.arguments["text"] = std::string(seed == 3 ? 5 << 20 : 1 << 20, 'x');
+    ids.insert(ids.begin(), fixture_.Put(record));
+  }
+  const auto page = store().List(kTenant, {});
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_LT(page->states.size(), 6u);
+  EXPECT_EQ(ListAll(store(), kTenant, {}), ids);
+}
+
 TEST_P(StoreContract, ListsWhatWasMadeBeforeATime) {
   std::vector<std::string> ids;
   std::vector<absl::Time> times;
