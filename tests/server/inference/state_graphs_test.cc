@@ -5,6 +5,7 @@
 
 #include "core/state/geometry.h"
 #include "gmock/gmock.h"
+#include "google/protobuf/util/message_differencer.h"
 #include "gtest/gtest.h"
 #include "tests/server/inference/grpc_details.h"
 #include "tests/server/inference/state_serving.h"
@@ -12,6 +13,7 @@
 namespace dreamstate::server {
 namespace {
 
+using google::protobuf::util::MessageDifferencer;
 using grpc::StatusCode;
 using Stub = v1::StateService::Stub;
 using ::testing::ElementsAre;
@@ -19,7 +21,6 @@ using testing::FieldOf;
 using testing::FindDetail;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-using ::testing::UnorderedElementsAre;
 
 class StateGraphs : public ::testing::Test {
  protected:
@@ -201,7 +202,7 @@ TEST_F(StateGraphs, ARetriedUpdateAnswersAsTheFirstDidAndFailuresAreTriedAgain) 
   request.set_etag(first.etag());
   ASSERT_TRUE(states_.Call(&Stub::UpdateState, request, &first).ok());
   ASSERT_TRUE(states_.Call(&Stub::UpdateState, request, &second).ok());
-  EXPECT_EQ(first.SerializeAsString(), second.SerializeAsString());
+  EXPECT_TRUE(MessageDifferencer::Equals(first, second));
   request.set_etag("");
   EXPECT_EQ(states_.Call(&Stub::UpdateState, request, &second).error_code(),
             StatusCode::ALREADY_EXISTS);
