@@ -22,8 +22,9 @@ constexpr float kLayerNormEpsilon = 1e-5f;
 // Takes tensors of a set by name, as fp32, checked; counts the bytes of what was packed.
 class Reader {
  public:
-  Reader(const tensors::TensorSet& set, WeightFormat format, const FormatPolicy& policy)
-      : set_(set), format_(format), policy_(policy) {}
+  Reader(const tensors::TensorSet& set, WeightFormat format, const FormatPolicy& policy,
+         kernels::Arena& arena)
+      : set_(set), format_(format), policy_(policy), arena_(arena) {}
 
   // Every expected tensor is there with its shape, and none besides.
   absl::Status CheckShapes(const Config& config) {
@@ -86,7 +87,7 @@ class Reader {
         ReadFinite(*tensor, {values.get(), static_cast<size_t>(tensor->elements())}));
     kernels::PackedMatrix packed = kernels::PackedMatrix::Pack(
         values.get(), static_cast<int>(shape[transposed ? 1 : 0]),
-        static_cast<int>(shape[transposed ? 0 : 1]), transposed, format);
+        static_cast<int>(shape[transposed ? 0 : 1]), transposed, format, &arena_);
     bytes_ += packed.bytes();
     ++matrices_[static_cast<int>(format)];
     return packed;
@@ -115,6 +116,7 @@ class Reader {
   const tensors::TensorSet& set_;
   WeightFormat format_;
   const FormatPolicy& policy_;
+  kernels::Arena& arena_;
   size_t bytes_ = 0;
   std::array<int, 3> matrices_ = {};
 };
@@ -186,7 +188,11 @@ absl::Status ReadEmbedding(Reader& reader, Weights* weights) {
 }
 
 absl::Status Read(const tensors::TensorSet& set, const FormatPolicy& policy, Weights* weights) {
-  Reader reader(set, weights->format, policy);
+  // Address space only: what padding and scales add is far below a quarter.
+  size_t elements = 0;
+  for (const tensors::Tensor& tensor : set.tensors()) elements += tensor.elements();
+  weights->arena = std::make_unique<kernels::Arena>(elements * sizeof(float) * 5 / 4);
+  Reader reader(set, weights->format, policy, *weights->arena);
   DS_RETURN_IF_ERROR(reader.CheckShapes(weights->config));
   DS_RETURN_IF_ERROR(ReadEmbedding(reader, weights));
   const size_t embedding_f32_bytes = reader.bytes();

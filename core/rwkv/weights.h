@@ -54,6 +54,8 @@ struct Weights {
   // LayerNorm of ln0 already applied; [V][D] as stored: fp32 in format fp32, else bf16.
   kernels::AlignedBuffer<float> embedding_f32;
   kernels::AlignedBuffer<uint16_t> embedding_bf16;
+  // Holds the matrices below, in the order in which a step reads them.
+  std::unique_ptr<kernels::Arena> arena;
   std::vector<LayerWeights> layers;
   Vector ln_out_weight, ln_out_bias;  // [D]
   kernels::PackedMatrix head;         // D -> V

@@ -30,9 +30,17 @@ const GemmFormat& FormatOf(const GemmKernels& kernels, const GemmTask& task) {
   return kernels.formats[static_cast<int>(task.w->format())];
 }
 
-int64_t ConvertedRowBytes(const GemmFormat& format, int inputs) {
-  return static_cast<int64_t>((inputs + format.block_inputs - 1) / format.block_inputs) *
-         format.block_bytes;
+// Bytes from one row to the next and from one block of a row to the next.
+struct ConvertedStrides {
+  int64_t row;
+  int64_t block;
+};
+
+ConvertedStrides StridesOf(const GemmFormat& format, const GemmTask& task) {
+  const int64_t block = format.block_bytes;
+  const int blocks = (task.w->inputs() + format.block_inputs - 1) / format.block_inputs;
+  return format.by_block ? ConvertedStrides{block, task.rows * block}
+                         : ConvertedStrides{blocks * block, block};
 }
 
 // Rows are divided into chunks of nearly equal height.
@@ -81,14 +89,15 @@ void ConvertInputs(const GemmKernels& kernels, std::span<const GemmTask> tasks, 
     if (!NeedsConversion(task) || FirstToShare(tasks, i) != i) continue;
     const GemmFormat& format = FormatOf(kernels, task);
     const int inputs = task.w->inputs();
-    const int64_t row_bytes = ConvertedRowBytes(format, inputs);
+    const ConvertedStrides strides = StridesOf(format, task);
     std::byte* converted = scratch + ConvertedOffset(tasks, i);
-    pool.ParallelFor(
-        task.rows, kPieceConversion / (inputs + 1) + 1, [&](int64_t begin, int64_t end, int) {
-          for (int64_t m = begin; m < end; ++m) {
-            format.convert_row(task.x + m * task.x_stride, inputs, converted + m * row_bytes);
-          }
-        });
+    pool.ParallelFor(task.rows, kPieceConversion / (inputs + 1) + 1,
+                     [&](int64_t begin, int64_t end, int) {
+                       for (int64_t m = begin; m < end; ++m) {
+                         format.convert_row(task.x + m * task.x_stride, inputs,
+                                            converted + m * strides.row, strides.block);
+                       }
+                     });
   }
 }
 
@@ -99,9 +108,10 @@ void RunUnits(const GemmFormat& format, const GemmTask& task, const std::byte* c
   const int inputs = w.inputs();
   const int64_t chunks = RowChunks(task);
   const int64_t panel_bytes = static_cast<int64_t>(w.bytes() / w.panels());
-  const int64_t row_bytes = converted != nullptr
-                                ? ConvertedRowBytes(format, inputs)
-                                : task.x_stride * static_cast<int64_t>(sizeof(float));
+  const ConvertedStrides strides =
+      converted != nullptr
+          ? StridesOf(format, task)
+          : ConvertedStrides{task.x_stride * static_cast<int64_t>(sizeof(float)), sizeof(float)};
   const std::byte* x =
       converted != nullptr ? converted : reinterpret_cast<const std::byte*>(task.x);
   while (begin < end) {
@@ -116,8 +126,9 @@ void RunUnits(const GemmFormat& format, const GemmTask& task, const std::byte* c
         .outputs = static_cast<int>(std::min<int64_t>(w.outputs() - panel * PackedMatrix::kPanel,
                                                       panels * PackedMatrix::kPanel)),
         .inputs = inputs,
-        .x = x + row * row_bytes,
-        .row_bytes = row_bytes,
+        .x = x + row * strides.row,
+        .row_bytes = strides.row,
+        .x_block_bytes = strides.block,
         .rows = static_cast<int>(task.rows * (chunk + 1) / chunks - row),
         .y = task.y + row * task.y_stride + panel * PackedMatrix::kPanel,
         .y_stride = task.y_stride,

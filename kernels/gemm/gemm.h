@@ -26,6 +26,7 @@
 #include <span>
 
 #include "kernels/runtime/aligned.h"
+#include "kernels/runtime/arena.h"
 #include "kernels/runtime/thread_pool.h"
 
 namespace dreamstate::kernels {
@@ -50,19 +51,21 @@ class PackedMatrix {
 
   PackedMatrix() = default;
   // `weights` are fp32 row-major: [outputs][inputs], or [inputs][outputs] when `transposed`
-  // (RWKV-7's low-rank matrices).
+  // (RWKV-7's low-rank matrices). In memory of `arena`, which then outlives the matrix, or of its
+  // own where that is null or full.
   static PackedMatrix Pack(const float* weights, int outputs, int inputs, bool transposed,
-                           WeightFormat format);
+                           WeightFormat format, Arena* arena = nullptr);
 
   int outputs() const { return outputs_; }
   int inputs() const { return inputs_; }
   int panels() const { return (outputs_ + kPanel - 1) / kPanel; }
   WeightFormat format() const { return format_; }
   size_t bytes() const { return bytes_; }
-  const std::byte* data() const { return data_.get(); }
+  const std::byte* data() const { return data_; }
 
  private:
-  AlignedBuffer<std::byte> data_;
+  AlignedBuffer<std::byte> own_;  // null when the data is an arena's
+  const std::byte* data_ = nullptr;
   size_t bytes_ = 0;
   int outputs_ = 0;
   int inputs_ = 0;

@@ -56,7 +56,7 @@ constinit const GemmKernels kGemmAvx2 = {{
     {GemmBlockVector<Float32Tiles>, nullptr, 1, 4},
     {GemmBlockVector<Bfloat16Tiles>, RoundRowWidened<VectorAvx2>, 2, 8},
     {GemmBlockVector<Int8Tiles>, QuantizeRowWidened<VectorAvx2>, kInt8Group,
-     Int8Tiles::kXBlockBytes},
+     Int8Tiles::kXBlockBytes, true},
 }};
 
 }  // namespace dreamstate::kernels

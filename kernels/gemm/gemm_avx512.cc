@@ -8,7 +8,7 @@ constinit const GemmKernels kGemmAvx512 = {{
     {GemmBlockVector<Avx512Tiles<WidenedBf16Product<VectorAvx512>>>, RoundRowWidened<VectorAvx512>,
      2, 8},
     {GemmBlockVector<Avx512Tiles<WidenedInt8Product<VectorAvx512>>>,
-     QuantizeRowWidened<VectorAvx512>, kInt8Group, Int8Sums<VectorAvx512, 8>::kXBlockBytes},
+     QuantizeRowWidened<VectorAvx512>, kInt8Group, Int8Sums<VectorAvx512, 8>::kXBlockBytes, true},
 }};
 
 }  // namespace dreamstate::kernels

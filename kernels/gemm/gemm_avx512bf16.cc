@@ -26,7 +26,7 @@ struct PairProduct : FloatSums<VectorAvx512, 4> {
   using Word = int __attribute__((may_alias));
 };
 
-void RoundRow(const float* x, int inputs, std::byte* rounded) {
+void RoundRow(const float* x, int inputs, std::byte* rounded, int64_t) {
   using V = VectorAvx512;
   const int padded = inputs + inputs % 2;
   for (int k = 0; k < padded; k += V::kLanes) {

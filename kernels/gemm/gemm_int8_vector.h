@@ -23,8 +23,8 @@ struct Int8Sums {
   static int64_t WeightOffset(int step) {
     return static_cast<int64_t>(step / kInt8Steps) * (kWeightHead + kInt8Steps * kGemmStepBytes);
   }
-  static int64_t XOffset(int step) {
-    return static_cast<int64_t>(step / kInt8Steps) * kXBlockBytes;
+  static int64_t XOffset(const GemmBlock& block, int step) {
+    return step / kInt8Steps * block.x_block_bytes;
   }
   static Sum Begin(const std::byte* x, bool, const float*) {
     return V::SetInt(reinterpret_cast<const Int8RowHead*>(x)->start);
@@ -102,7 +102,7 @@ inline Int8RowHead QuantizeGroup(const float* x, int count, int* q) {
 
 // Converts a row for WidenedInt8Product.
 template <class V>
-inline void QuantizeRowWidened(const float* x, int inputs, std::byte* converted) {
+inline void QuantizeRowWidened(const float* x, int inputs, std::byte* converted, int64_t stride) {
   for (int k = 0; k < inputs; k += kInt8Group) {
     int q[kInt8Group];
     *reinterpret_cast<Int8RowHead*>(converted) =
@@ -114,7 +114,7 @@ inline void QuantizeRowWidened(const float* x, int inputs, std::byte* converted)
       out[i + 2] = static_cast<short>(q[i + 1]);
       out[i + 3] = static_cast<short>(q[i + 3]);
     }
-    converted += Int8Sums<V, 8>::kXBlockBytes;
+    converted += stride;
   }
 }
 

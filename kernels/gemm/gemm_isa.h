@@ -16,8 +16,9 @@ struct GemmBlock {
   int panels;
   int outputs;  // of these panels; the last one may be partly padding
   int inputs;
-  const std::byte* x;  // fp32, or what convert_row made of it; the first row
-  int64_t row_bytes;   // from one row of x to the next
+  const std::byte* x;     // fp32, or what convert_row made of it; the first row
+  int64_t row_bytes;      // from one row of x to the next
+  int64_t x_block_bytes;  // from one block of converted inputs to the next
   int rows;
   float* y;          // the first row, first output
   int64_t y_stride;  // in floats
@@ -31,12 +32,15 @@ inline constexpr int kGemmMaxRows = 96;
 // The products of one weight format.
 struct GemmFormat {
   void (*multiply)(const GemmBlock& block);
-  // Converts `inputs` floats into the form that `multiply` reads, zero-padded to whole blocks; null
-  // when it reads the floats themselves.
-  void (*convert_row)(const float* x, int inputs, std::byte* converted);
-  // A converted row is blocks of `block_inputs` inputs, each block_bytes long.
+  // Converts `inputs` floats into the form that `multiply` reads, zero-padded to whole blocks, from
+  // one block to the next `stride` bytes; null when it reads the floats themselves.
+  void (*convert_row)(const float* x, int inputs, std::byte* converted, int64_t stride);
+  // A converted row is blocks of `block_inputs` inputs, each block_bytes long: one behind the
+  // other, or, when `by_block`, the first block of every row, then the second of every row, so that
+  // what rows read at the same time lies side by side.
   int block_inputs;
   int block_bytes;
+  bool by_block = false;
 };
 
 // The tables are constant-initialised: no code of a wide instruction set runs before it is chosen.

@@ -58,7 +58,7 @@ void Multiply(const GemmBlock& block) {
 
 float Same(float value) { return value; }
 
-void RoundRow(const float* x, int inputs, std::byte* rounded) {
+void RoundRow(const float* x, int inputs, std::byte* rounded, int64_t) {
   for (int k = 0; k < inputs + inputs % 2; ++k) {
     const float value = k < inputs ? Bf16ToFloat(FloatToBf16(x[k])) : 0.0f;
     std::memcpy(rounded + k * sizeof value, &value, sizeof value);
@@ -71,13 +71,13 @@ struct ReferenceGroup {
   int8_t q[kInt8Group];
 };
 
-void QuantizeRow(const float* x, int inputs, std::byte* converted) {
+void QuantizeRow(const float* x, int inputs, std::byte* converted, int64_t stride) {
   for (int k = 0; k < inputs; k += kInt8Group) {
     ReferenceGroup group = {};
     const int count = inputs - k < kInt8Group ? inputs - k : kInt8Group;
     group.scale = QuantizeReference(x + k, 1, count, group.q);
     std::memcpy(converted, &group, sizeof group);
-    converted += sizeof group;
+    converted += stride;
   }
 }
 
@@ -90,7 +90,8 @@ void MultiplyInt8(const GemmBlock& block) {
       const std::byte* w = block.w + p * block.panel_bytes;
       for (int first = 0; first < block.inputs; first += kInt8Group) {
         ReferenceGroup x;
-        std::memcpy(&x, block.x + m * block.row_bytes + first / kInt8Group * sizeof x, sizeof x);
+        std::memcpy(&x, block.x + m * block.row_bytes + first / kInt8Group * block.x_block_bytes,
+                    sizeof x);
         float scales[kPanel];
         std::memcpy(scales, w, sizeof scales);
         w += sizeof scales;
@@ -138,7 +139,7 @@ float QuantizeReference(const float* values, int64_t step, int count, int8_t* q)
 constinit const GemmKernels kGemmReference = {{
     {Multiply<float, 1, Same>, nullptr, 1, sizeof(float)},
     {Multiply<Bf16, 2, Bf16ToFloat>, RoundRow, 2, 2 * sizeof(float)},
-    {MultiplyInt8, QuantizeRow, kInt8Group, sizeof(ReferenceGroup)},
+    {MultiplyInt8, QuantizeRow, kInt8Group, sizeof(ReferenceGroup), true},
 }};
 
 }  // namespace dreamstate::kernels

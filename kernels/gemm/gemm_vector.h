@@ -25,13 +25,12 @@ inline constexpr int64_t kGemmAhead = 8192;
 //   kStepXBytes                bytes of a row of x a step
 //   kBlockSteps                steps after which the next rows take their turn
 //   kMostSteps                 steps of one call of a tile at most
-//   WeightOffset, XOffset(s)   bytes before step s, a multiple of kBlockSteps or kMostSteps
-//   kWeightHead, kXHead        bytes in front of the steps of a call
-//   Sum, Begin, End            what a tile sums in, how it begins and how it reaches `sums`
-//   kParts                     instructions a step and vector of sums, taken one after the other
-//   Factor, LoadX<part>(p)     a row's inputs of one part of a step in every lane
-//   Weight, LoadWeight<part>(p)  the weights of one part of a step of kLanes outputs
-//   Multiply(w, x, sum)        sum after the part
+//   WeightOffset(s), XOffset(block, s)  bytes before step s, a multiple of kBlockSteps or
+//   kMostSteps kWeightHead, kXHead        bytes in front of the steps of a call Sum, Begin, End
+//   what a tile sums in, how it begins and how it reaches `sums` kParts instructions a step and
+//   vector of sums, taken one after the other Factor, LoadX<part>(p)     a row's inputs of one part
+//   of a step in every lane Weight, LoadWeight<part>(p)  the weights of one part of a step of
+//   kLanes outputs Multiply(w, x, sum)        sum after the part
 
 // One part of a step, for all sums of a tile.
 template <class P, int kPart, int kRows, int kVectors, int kPanels>
@@ -183,8 +182,9 @@ inline void GemmBlockVector(const GemmBlock& block) {
       const int left = block.outputs - p * kGemmPanel;
       for (int s = 0; s < steps; s += P::kMostSteps) {
         RunTile<P>(chosen, block, block.w + p * block.panel_bytes + P::WeightOffset(s),
-                   block.x + P::XOffset(s), steps - s < P::kMostSteps ? steps - s : P::kMostSteps,
-                   s == 0, sums, stride, chosen.ahead);
+                   block.x + P::XOffset(block, s),
+                   steps - s < P::kMostSteps ? steps - s : P::kMostSteps, s == 0, sums, stride,
+                   chosen.ahead);
       }
       FinishRows<V>(block, 0, block.rows, left < stride ? left : stride, sums, stride,
                     block.y + p * kGemmPanel);
@@ -205,7 +205,7 @@ inline void GemmBlockVector(const GemmBlock& block) {
         const int row = block.rows * i / tiles;
         const int rows = block.rows * (i + 1) / tiles - row;
         RunTile<P>(P::kSinglePanelTiles[rows - 1], block, w,
-                   block.x + row * block.row_bytes + P::XOffset(s), count, s == 0,
+                   block.x + row * block.row_bytes + P::XOffset(block, s), count, s == 0,
                    sums + row * kGemmPanel, kGemmPanel,
                    i + 1 == tiles ? static_cast<int64_t>(count) * kGemmStepBytes : 0);
       }
@@ -227,7 +227,9 @@ struct FloatSums {
   static constexpr int kWeightHead = 0;
   static constexpr int kXHead = 0;
   static int64_t WeightOffset(int step) { return static_cast<int64_t>(step) * kGemmStepBytes; }
-  static int64_t XOffset(int step) { return static_cast<int64_t>(step) * kXBytes; }
+  static int64_t XOffset(const GemmBlock&, int step) {
+    return static_cast<int64_t>(step) * kXBytes;
+  }
   static Sum Begin(const std::byte*, bool fresh, const float* sums) {
     return fresh ? V::Zero() : V::Load(sums);
   }
@@ -279,7 +281,7 @@ struct WidenedBf16Product : FloatSums<V, 8> {
 
 // Rounds a row for WidenedBf16Product.
 template <class V>
-inline void RoundRowWidened(const float* x, int inputs, std::byte* rounded) {
+inline void RoundRowWidened(const float* x, int inputs, std::byte* rounded, int64_t) {
   auto* out = reinterpret_cast<float*>(rounded);
   const int padded = inputs + inputs % 2;
   for (int k = 0; k < padded; k += V::kLanes) {

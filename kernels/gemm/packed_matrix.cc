@@ -79,7 +79,7 @@ void PackQuads(const PanelSource& source, std::byte* out) {
 }  // namespace
 
 PackedMatrix PackedMatrix::Pack(const float* weights, int outputs, int inputs, bool transposed,
-                                WeightFormat format) {
+                                WeightFormat format, Arena* arena) {
   PackedMatrix packed;
   packed.outputs_ = outputs;
   packed.inputs_ = inputs;
@@ -87,7 +87,12 @@ PackedMatrix PackedMatrix::Pack(const float* weights, int outputs, int inputs, b
   const int64_t panel_bytes = PanelBytes(inputs, format);
   packed.bytes_ = static_cast<size_t>(panel_bytes) * packed.panels();
   // Zeroed: the padding is in place.
-  packed.data_ = MakeAligned<std::byte>(packed.bytes_ + kSlack);
+  std::byte* data = arena == nullptr ? nullptr : arena->Allocate(packed.bytes_ + kSlack);
+  if (data == nullptr) {
+    packed.own_ = MakeAligned<std::byte>(packed.bytes_ + kSlack);
+    data = packed.own_.get();
+  }
+  packed.data_ = data;
 
   const int64_t output_step = transposed ? 1 : inputs;
   const int64_t input_step = transposed ? outputs : 1;
@@ -95,7 +100,7 @@ PackedMatrix PackedMatrix::Pack(const float* weights, int outputs, int inputs, b
     const int first = panel * kPanel;
     const PanelSource source = {weights + first * output_step, output_step, input_step,
                                 outputs - first < kPanel ? outputs - first : kPanel, inputs};
-    std::byte* out = packed.data_.get() + panel * panel_bytes;
+    std::byte* out = data + panel * panel_bytes;
     switch (format) {
       case WeightFormat::kFloat32:
         PackFloats(source, out);

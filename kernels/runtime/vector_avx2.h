@@ -117,7 +117,10 @@ struct VectorAvx2 {
   }
   // sum + the products of both 16-bit numbers of each lane.
   static Int MultiplyPairs(Int a, Int b, Int sum) {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+    // The sum is added to by hand: around the intrinsic GCC 12 copies and spills the sums of large
+    // tiles.
+    asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(_mm256_madd_epi16(a, b)));
+    return sum;
   }
 
  private:

@@ -116,7 +116,10 @@ struct VectorAvx512 {
   static Int LoadOddBytes(const void* p) { return _mm512_srli_epi16(_mm512_loadu_si512(p), 8); }
   // sum + the products of both 16-bit numbers of each lane.
   static Int MultiplyPairs(Int a, Int b, Int sum) {
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+    // The sum is added to by hand: around the intrinsic GCC 12 copies and spills the sums of large
+    // tiles.
+    asm("vpaddd %1, %0, %0" : "+v"(sum) : "v"(_mm512_madd_epi16(a, b)));
+    return sum;
   }
 };
 

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernels/runtime/aligned.h"
+#include "kernels/runtime/arena.h"
 #include "kernels/runtime/bf16.h"
 #include "kernels/runtime/cpu.h"
 
@@ -94,6 +95,33 @@ TEST(Aligned, MemoryIsAlignedAndZeroed) {
         0u);
     for (size_t i = 0; i < bytes; ++i) ASSERT_EQ(memory[i], 0);
   }
+}
+
+TEST(Arena, HandsOutZeroedAlignedPiecesUntilItIsFull) {
+  constexpr size_t kCapacity = size_t{4} << 20;
+  Arena arena(kCapacity - 5);  // rounded up to whole huge pages
+  size_t pieces = 0;
+  std::byte* last = nullptr;
+  while (std::byte* piece = arena.Allocate(100'000)) {
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(piece) % kAlignment, 0u);
+    EXPECT_TRUE(last == nullptr || piece >= last + 100'000);
+    for (size_t i = 0; i < 100'000; ++i) ASSERT_EQ(piece[i], std::byte{0});
+    std::memset(piece, 1, 100'000);
+    last = piece;
+    ++pieces;
+  }
+  EXPECT_EQ(pieces, kCapacity / 100'032);
+  EXPECT_LE(arena.used_bytes(), kCapacity);
+  EXPECT_NE(arena.Allocate(64), nullptr);  // what is left still serves
+}
+
+TEST(Arena, RefusesMoreThanItHoldsAndHoldsNothingByDefault) {
+  Arena none;
+  EXPECT_EQ(none.Allocate(1), nullptr);
+  Arena impossible(std::numeric_limits<size_t>::max() - 1);
+  EXPECT_EQ(impossible.Allocate(1), nullptr);
+  Arena small(1);
+  EXPECT_EQ(small.Allocate(std::numeric_limits<size_t>::max() - 1), nullptr);
 }
 
 TEST(Aligned, TooMuchMemoryIsAnErrorAndNoCrash) {

@@ -38,7 +38,8 @@ struct Options {
   int threads = 0;  // 0: one a processor
   bool every_isa = true;
   Isa isa = Isa::kReference;
-  double seconds = 0.15;  // a measurement
+  double seconds = 0.15;    // a measurement
+  std::string_view format;  // empty: all
 };
 
 double Now() {
@@ -121,6 +122,8 @@ void BenchmarkGemm(const Options& options, const std::vector<Isa>& isas, ThreadP
   constexpr const char* kFormatNames[] = {"fp32", "bf16", "int8"};
   for (const WeightFormat format :
        {WeightFormat::kFloat32, WeightFormat::kBfloat16, WeightFormat::kInt8}) {
+    const char* format_name = kFormatNames[static_cast<int>(format)];
+    if (!options.format.empty() && options.format != format_name) continue;
     for (const Shape& shape : shapes) {
       const Layers layers(shape, format);
       for (const Isa isa : isas) {
@@ -149,8 +152,7 @@ void BenchmarkGemm(const Options& options, const std::vector<Isa>& isas, ThreadP
           const double bandwidth = static_cast<double>(layers.bytes()) / seconds.least;
           std::printf(
               "%-11s %-5s %7dx%-5d %5d %10.1f %9.1f %9.1f %5.0f%% %5.0f%% %5.0f%%\n",
-              IsaName(isa).data(), kFormatNames[static_cast<int>(format)], shape.outputs,
-              shape.inputs, rows,
+              IsaName(isa).data(), format_name, shape.outputs, shape.inputs, rows,
               seconds.least * 1e6 / static_cast<double>(layers.matrices().size()),
               operations / seconds.least * 1e-9, bandwidth * 1e-9, 100.0 * bandwidth / read,
               peak > 0.0 ? 100.0 * operations / seconds.least / peak : NAN,
@@ -267,6 +269,8 @@ bool ParseOptions(int argc, char** argv, Options* options) {
       options->threads = std::atoi(argv[i]);
     } else if (name == "--seconds") {
       options->seconds = std::atof(argv[i]);
+    } else if (name == "--format") {
+      options->format = argv[i];
     } else if (name == "--isa") {
       options->every_isa = false;
       if (!ParseIsa(argv[i], &options->isa) || options->isa > BestIsa()) return false;
@@ -283,7 +287,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr,
                  "usage: kernels_benchmark [--threads N] [--isa "
                  "reference|avx2|avx512|avx512vnni|avx512bf16|amx] "
-                 "[--seconds S]\n");
+                 "[--format fp32|bf16|int8] [--seconds S]\n");
     return 2;
   }
   ThreadPool pool(options.threads > 0
