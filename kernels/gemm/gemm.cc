@@ -15,7 +15,7 @@ constexpr const GemmKernels* kByIsa[kIsaCount] = {
     &kGemmAvx512,      // avx512
     &kGemmAvx512Vnni,  // avx512vnni
     &kGemmAvx512Bf16,  // avx512bf16
-    &kGemmAvx512Bf16,  // amx
+    &kGemmAmx,         // amx
 };
 
 // Multiply-adds that one piece of a parallel region should have (some microseconds); fewer in all

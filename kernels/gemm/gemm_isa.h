@@ -53,5 +53,6 @@ extern const GemmKernels kGemmAvx2;
 extern const GemmKernels kGemmAvx512;
 extern const GemmKernels kGemmAvx512Vnni;
 extern const GemmKernels kGemmAvx512Bf16;
+extern const GemmKernels kGemmAmx;
 
 }  // namespace dreamstate::kernels

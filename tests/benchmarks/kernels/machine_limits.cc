@@ -110,9 +110,11 @@ double MeasurePeakOf(WeightFormat format, Isa isa, ThreadPool& pool) {
     case WeightFormat::kFloat32:
       break;
     case WeightFormat::kBfloat16:
+      if (isa == Isa::kAmx) return MeasurePeak(MultiplyAddTilesBf16, 2 * 16 * 16 * 32, pool);
       if (isa >= Isa::kAvx512Bf16) return MeasureBfloat16Peak(pool);
       break;
     case WeightFormat::kInt8:
+      if (isa == Isa::kAmx) return MeasurePeak(MultiplyAddTilesInt8, 2 * 16 * 16 * 64, pool);
       if (isa >= Isa::kAvx512Vnni) return MeasurePeak(MultiplyAddInt8, 2 * 64, pool);
       return isa == Isa::kAvx2 ? MeasurePeak(MultiplyAddPairsAvx2, 2 * 16, pool)
                                : MeasurePeak(MultiplyAddPairsAvx512, 2 * 32, pool);
@@ -121,6 +123,9 @@ double MeasurePeakOf(WeightFormat format, Isa isa, ThreadPool& pool) {
 }
 
 const char* PeakName(WeightFormat format, Isa isa) {
+  if (isa == Isa::kAmx && format != WeightFormat::kFloat32) {
+    return format == WeightFormat::kInt8 ? "tdpbsud" : "tdpbf16ps";
+  }
   if (format == WeightFormat::kInt8) return isa >= Isa::kAvx512Vnni ? "vpdpbusd" : "vpmaddwd";
   return format == WeightFormat::kBfloat16 && isa >= Isa::kAvx512Bf16 ? "vdpbf16ps" : "fp32 fma";
 }

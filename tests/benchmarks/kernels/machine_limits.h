@@ -38,7 +38,8 @@ double MeasureFloat32Peak(Isa isa, ThreadPool& pool);
 double MeasureBfloat16Peak(ThreadPool& pool);
 
 // The same of the instructions by which `isa` multiplies matrices of `format` (kernels/gemm): fused
-// multiply-adds for what is widened to floats, vpmaddwd with vpaddd or vpdpbusd for int8.
+// multiply-adds for what is widened to floats, vpmaddwd with vpaddd or vpdpbusd for int8, and what
+// AMX has.
 double MeasurePeakOf(WeightFormat format, Isa isa, ThreadPool& pool);
 // Their name.
 const char* PeakName(WeightFormat format, Isa isa);

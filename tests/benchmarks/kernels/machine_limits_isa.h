@@ -19,6 +19,9 @@ float MultiplyAddBf16(int64_t steps);
 float MultiplyAddPairsAvx2(int64_t steps);
 float MultiplyAddPairsAvx512(int64_t steps);
 float MultiplyAddInt8(int64_t steps);
+// Two by two tiles of AMX, 16 x 16 sums of 64 int8 or 32 bf16 each.
+float MultiplyAddTilesInt8(int64_t steps);
+float MultiplyAddTilesBf16(int64_t steps);
 
 inline constexpr int kChains = 12;
 
