@@ -26,4 +26,10 @@ int64_t EstimateLoadBytes(const tensors::TensorSet& set, WeightFormat format) {
   return packed + largest;
 }
 
+int64_t EstimateRunBytes(const tensors::TensorSet& set, WeightFormat format) {
+  constexpr int64_t kLeastBytes = 32 << 20;
+  const int64_t load = EstimateLoadBytes(set, format);
+  return load + std::max(load / 16, kLeastBytes);
+}
+
 }  // namespace dreamstate::rwkv

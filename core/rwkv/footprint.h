@@ -12,5 +12,7 @@ namespace dreamstate::rwkv {
 // the largest tensor in fp32 on its way. A bound from above, near the truth for real sizes. Pure;
 // reads no tensor's data.
 int64_t EstimateLoadBytes(const tensors::TensorSet& set, WeightFormat format);
+// The same with the buffers of an engine that reads a short text, and the rest of the process.
+int64_t EstimateRunBytes(const tensors::TensorSet& set, WeightFormat format);
 
 }  // namespace dreamstate::rwkv

@@ -8,6 +8,7 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/repository/format_table.h"
 #include "server/inference/resource_names.h"
 #include "server/inference/self_test.h"
 #include "spdlog/spdlog.h"
@@ -62,6 +63,10 @@ int64_t Parameters(const tensors::TensorSet& set) {
 
 rwkv::WeightFormat ChooseWeightFormat(int64_t parameters, const repository::SelfTest& self_test) {
   const bool cached = parameters * int64_t{sizeof(float)} <= kCachedWeightBytes;
+  // Only where the publisher measured it.
+  if (!cached && self_test.tolerance.contains(rwkv::WeightFormatName(rwkv::WeightFormat::kInt8))) {
+    return rwkv::WeightFormat::kInt8;
+  }
   const auto wanted = cached ? rwkv::WeightFormat::kFloat32 : rwkv::WeightFormat::kBfloat16;
   const auto other = cached ? rwkv::WeightFormat::kBfloat16 : rwkv::WeightFormat::kFloat32;
   if (SelfTestTolerance(self_test, wanted).ok() || !SelfTestTolerance(self_test, other).ok()) {
@@ -374,8 +379,9 @@ absl::StatusOr<std::shared_ptr<const ModelSession>> ModelHost::LoadSession(
   const int64_t parameters = Parameters(tensors);
   SetState(target, [&](VersionStatus& version) { version.parameters = parameters; });
   DS_ASSIGN_OR_RETURN(const rwkv::WeightFormat format, FormatFor(manifest, parameters));
+  DS_ASSIGN_OR_RETURN(const rwkv::FormatPolicy policy, repository::FormatPolicyOf(manifest));
   DS_ASSIGN_OR_RETURN(session->weights,
-                      AtLowPriority([&] { return rwkv::Weights::Load(tensors, format); }));
+                      AtLowPriority([&] { return rwkv::Weights::Load(tensors, format, policy); }));
   const int vocab = session->weights->config.vocab;
   DS_ASSIGN_OR_RETURN(session->tokenizer, text::MakeTokenizer(manifest.tokenizer));
   if (session->tokenizer->vocab_size() > vocab) {

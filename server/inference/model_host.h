@@ -35,9 +35,9 @@ struct ModelHostOptions {
   absl::Duration poll = absl::Seconds(1);
 };
 
-// fp32 while the weights stay in the processor's cache (exact, and no slower), bf16 above (a decode
-// step reads every weight, so half the bytes is half the time). A format without a self-test
-// tolerance in the manifest is not chosen.
+// fp32 while the weights stay in the processor's cache (exact, and no slower); above it int8, where
+// the publisher measured what it costs, else bf16 (a decode step reads every weight, so half the
+// bytes is half the time). A format without a self-test tolerance in the manifest is not chosen.
 rwkv::WeightFormat ChooseWeightFormat(int64_t parameters, const repository::SelfTest& self_test);
 
 struct VersionStatus {

@@ -62,6 +62,12 @@ v1::Model ToMessage(const ModelStatus& status) {
                message.mutable_backbone());
   message.set_backbone_fingerprint(weights.fingerprint);
   message.set_weight_format(std::string(rwkv::WeightFormatName(weights.format)));
+  if (weights.format == rwkv::WeightFormat::kInt8) {
+    for (const auto format : {rwkv::WeightFormat::kBfloat16, rwkv::WeightFormat::kInt8}) {
+      (*message.mutable_matrices_by_format())[std::string(rwkv::WeightFormatName(format))] =
+          weights.matrices[static_cast<int>(format)];
+    }
+  }
   message.set_device(StrCat("cpu/", kernels::IsaName(kernels::ActiveIsa())));
   message.set_state_bytes(weights.config.state_bytes());
   return message;

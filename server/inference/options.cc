@@ -52,12 +52,12 @@ const std::vector<Option>& Table() {
       {"models", &Options::models, "models to serve; empty = every model of the repository"},
       {"weights",
        &Options::weights,
-       "how weights are held: fp32, bf16, or auto = fp32 while a model's weights fit 64 MiB (they "
-       "stay in cache), "
-       "bf16 above (half the memory traffic)",
+       "how weights are held: fp32, bf16, int8 (matrices whose measured loss allows it, the others "
+       "in bf16), or auto = fp32 while a model's weights fit 64 MiB (they stay in cache), above it "
+       "int8 where the model's publisher measured it, else bf16",
        0,
        0,
-       {"auto", "fp32", "bf16"}},
+       {"auto", "fp32", "bf16", "int8"}},
       {"store", &Options::store, "directory of the state store (required; made when missing)"},
       {"store_max_bytes", &Options::store_max_bytes, "disk that states may take, bytes", 1 << 20,
        kMaxInt},
@@ -242,7 +242,8 @@ constexpr char kFooter[] =
     "A config file is a JSON object with the same names in snake_case: {\"repository\": "
     "\"models\", \"threads\": 8}.\n"
     "SIGTERM or SIGINT drains and exits; a second one exits at once.\n"
-    "DREAMSTATE_CPU_ISA=reference|avx2|avx512|avx512vnni|avx512bf16|amx limits the instruction set.\n"
+    "DREAMSTATE_CPU_ISA=reference|avx2|avx512|avx512vnni|avx512bf16|amx limits the instruction "
+    "set.\n"
     "\n"
     "Exit codes: 0 drained and ended; 1 could not run (address taken, no repository, store held by "
     "another process);\n"

@@ -1,14 +1,16 @@
 #include "server/trainer/import_backbone.h"
 
+#include <optional>
 #include <utility>
 
 #include "core/base/memory.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/repository/format_table.h"
 #include "core/repository/repository.h"
 #include "core/tensors/import.h"
 #include "core/text/tokenizer.h"
-#include "server/trainer/self_test.h"
+#include "server/trainer/format_table.h"
 
 namespace dreamstate::trainer {
 namespace {
@@ -100,8 +102,15 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   const std::optional<int64_t> available = options.available_memory_bytes.has_value()
                                                ? options.available_memory_bytes
                                                : AvailableMemoryBytes(ReadMemoryFiles());
-  DS_ASSIGN_OR_RETURN(manifest.self_test,
-                      MakeSelfTest(set, std::move(tokens), available, options.progress));
+  DS_ASSIGN_OR_RETURN(
+      const std::optional<rwkv::FormatTable> formats,
+      MeasureWeightFormats(set, *tokenizer, options.separator_token, available, options.progress));
+  nlohmann::json config = DescribeConfig(imported.config, imported.parameters, set);
+  if (formats) config[repository::kFormatTableField] = repository::FormatTableJson(*formats);
+  DS_ASSIGN_OR_RETURN(manifest.self_test, MakeSelfTest(set, std::move(tokens),
+                                                       formats ? rwkv::PolicyOf(*formats)
+                                                               : rwkv::FormatPolicy::Default(),
+                                                       available, options.progress));
 
   int64_t bytes = 0;
   for (const tensors::Tensor& tensor : set.tensors()) {
@@ -113,9 +122,7 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   DS_ASSIGN_OR_RETURN(
       manifest,
       repository->Publish(std::move(manifest),
-                          {{.kind = "backbone",
-                            .tensors = &set,
-                            .config = DescribeConfig(imported.config, imported.parameters, set)}}));
+                          {{.kind = "backbone", .tensors = &set, .config = std::move(config)}}));
   return imported;
 }
 

@@ -26,20 +26,15 @@ constexpr double kLeastFormatTolerancePerToken = 0.01;
 constexpr double kUnmeasuredTolerancePerToken = 0.1;
 
 // Measured in this order; what the first that fits gives is what is expected of all.
-constexpr rwkv::WeightFormat kFormats[] = {rwkv::WeightFormat::kFloat32,
-                                           rwkv::WeightFormat::kBfloat16};
-
-// The engine's buffers and the rest of the process beside the weights.
-int64_t WithWorkspace(int64_t weight_bytes) {
-  constexpr int64_t kLeastBytes = 32 << 20;
-  return weight_bytes + std::max(weight_bytes / 16, kLeastBytes);
-}
+constexpr rwkv::WeightFormat kFormats[] = {
+    rwkv::WeightFormat::kFloat32, rwkv::WeightFormat::kBfloat16, rwkv::WeightFormat::kInt8};
 
 // Nats, summed over tokens[1..].
 absl::StatusOr<double> Loss(const tensors::TensorSet& backbone, rwkv::WeightFormat format,
-                            const std::vector<int32_t>& tokens, kernels::ThreadPool& pool) {
+                            const rwkv::FormatPolicy& policy, const std::vector<int32_t>& tokens,
+                            kernels::ThreadPool& pool) {
   DS_ASSIGN_OR_RETURN(std::shared_ptr<const rwkv::Weights> weights,
-                      rwkv::Weights::Load(backbone, format));
+                      rwkv::Weights::Load(backbone, format, policy));
   const size_t count = tokens.size() - 1;
   rwkv::Engine engine(std::move(weights),
                       {.max_tokens = static_cast<int>(count), .max_sequences = 1, .slots = 1},
@@ -82,6 +77,7 @@ absl::StatusOr<std::vector<rwkv::WeightFormat>> AffordableFormats(
 
 absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& backbone,
                                                   std::vector<int32_t> tokens,
+                                                  const rwkv::FormatPolicy& policy,
                                                   std::optional<int64_t> available_bytes,
                                                   const ProgressCallback& progress) {
   constexpr size_t kMostTokens = 4096;
@@ -91,7 +87,7 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
   }
   std::vector<FormatNeed> needs;
   for (const rwkv::WeightFormat format : kFormats) {
-    needs.push_back({format, WithWorkspace(rwkv::EstimateLoadBytes(backbone, format))});
+    needs.push_back({format, rwkv::EstimateRunBytes(backbone, format)});
   }
   DS_ASSIGN_OR_RETURN(const std::vector<rwkv::WeightFormat> formats,
                       AffordableFormats(needs, available_bytes, backbone.source()));
@@ -110,7 +106,7 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
   for (const rwkv::WeightFormat format : formats) {
     const std::string name(rwkv::WeightFormatName(format));
     progress(StrCat("self-test in ", name), file_bytes);
-    DS_ASSIGN_OR_RETURN(const double loss, Loss(backbone, format, tokens, pool));
+    DS_ASSIGN_OR_RETURN(const double loss, Loss(backbone, format, policy, tokens, pool));
     if (format == formats.front()) test.expected_nll = loss;
     test.tolerance[name] = format == rwkv::WeightFormat::kFloat32
                                ? kRoundingNatsPerToken * count

@@ -264,6 +264,32 @@ TEST_F(ModelHostTest, AFormatMayBeForced) {
   EXPECT_EQ((*host_->Find(""))->weights->format, rwkv::WeightFormat::kBfloat16);
 }
 
+TEST_F(ModelHostTest, Int8FollowsTheManifestsTable) {
+  testing::PublishModel(repository(), "a", 1);
+  ModelHostOptions options;
+  options.weights = rwkv::WeightFormat::kInt8;
+  Start(options);
+  WaitUntilServing("a");
+  const auto session = *host_->Find("");
+  EXPECT_EQ(session->weights->format, rwkv::WeightFormat::kInt8);
+  EXPECT_GT(session->weights->matrices[static_cast<int>(rwkv::WeightFormat::kInt8)], 0);
+}
+
+TEST(ChooseWeightFormat, TakesInt8ForLargeModelsOnlyWhereItWasMeasured) {
+  repository::SelfTest measured;
+  measured.tolerance = {{"fp32", 1e-3}, {"bf16", 0.5}, {"int8", 0.7}};
+  EXPECT_EQ(ChooseWeightFormat(1'000'000, measured), rwkv::WeightFormat::kFloat32);
+  EXPECT_EQ(ChooseWeightFormat(190'000'000, measured), rwkv::WeightFormat::kInt8);
+  EXPECT_EQ(SelfTestTolerance(measured, rwkv::WeightFormat::kInt8).value(), 0.7);
+  // By force it serves older manifests, too.
+  repository::SelfTest older, exact_only;
+  older.tolerance = {{"fp32", 1e-3}, {"bf16", 0.5}};
+  exact_only.tolerance = {{"fp32", 1e-3}};
+  EXPECT_EQ(SelfTestTolerance(older, rwkv::WeightFormat::kInt8).value(), 2.0);
+  EXPECT_EQ(SelfTestTolerance(exact_only, rwkv::WeightFormat::kInt8).status().code(),
+            absl::StatusCode::kNotFound);
+}
+
 TEST(ChooseWeightFormat, KeepsSmallModelsExactAndHalvesLargeOnes) {
   repository::SelfTest both, exact_only;
   both.tolerance = {{"fp32", 1e-3}, {"bf16", 0.5}};

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/repository/format_table.h"
 #include "core/repository/repository.h"
 #include "core/rwkv/engine.h"
 #include "core/tensors/pth.h"
@@ -58,8 +59,14 @@ TEST(Import, PublishesABundleThatVerifiesAndTestsItself) {
   const repository::SelfTest& test = manifest.self_test;
   EXPECT_EQ(test.tokens.front(), 0);
   kernels::ThreadPool pool(1);
-  for (const auto format : {rwkv::WeightFormat::kFloat32, rwkv::WeightFormat::kBfloat16}) {
-    auto weights = rwkv::Weights::Load(*tensors, format);
+  const auto policy = repository::FormatPolicyOf(manifest);
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  const auto& measured = manifest.components[0].config["weight_formats"]["bits_per_byte"];
+  EXPECT_GT(measured["fp32"].get<double>(), 1.0);
+  EXPECT_NEAR(measured["int8"].get<double>(), measured["bf16"].get<double>(), 0.02);
+  for (const auto format :
+       {rwkv::WeightFormat::kFloat32, rwkv::WeightFormat::kBfloat16, rwkv::WeightFormat::kInt8}) {
+    auto weights = rwkv::Weights::Load(*tensors, format, *policy);
     ASSERT_TRUE(weights.ok()) << weights.status();
     rwkv::Engine engine(*weights, {.max_tokens = 1, .max_sequences = 1, .slots = 1}, pool);
     engine.slots().Clear(0);
