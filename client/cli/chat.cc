@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -29,24 +30,78 @@ constexpr char kHelp[] =
     "/help           this list\n"
     "/quit           end (so does end of input)";
 
+constexpr char kUser[] = "{user}";
+constexpr char kDefaultTemplate[] = "User: {user}\n\nAssistant:";
+
 struct Arguments {
   std::string model, from;
-  std::string text_template = "User: {user}\\n\\nAssistant:";
-  std::vector<std::string> stop;
+  std::string text_template;      // as typed; empty: the model's, or else kDefaultTemplate
+  std::vector<std::string> stop;  // as typed; empty: StopOf the template
   int max_tokens = 0;
   absl::Duration ttl = absl::Hours(1);
   SamplingArguments sampling;
 };
 
+// "\\n" of the command line is a new line.
+std::string Unescaped(const std::string& typed) {
+  return absl::StrReplaceAll(typed, {{"\\n", "\n"}});
+}
+
+// How messages become text, and what ends an answer.
+struct Style {
+  std::string text_template;
+  std::vector<std::string> stop;
+};
+
+// An answer ends where the next message would begin: "\n\nUser:".
+std::vector<std::string> StopOf(const std::string& text_template) {
+  const std::string before(
+      absl::StripAsciiWhitespace(text_template.substr(0, text_template.find(kUser))));
+  if (before.empty()) return {};
+  return {absl::StrCat("\n\n", before)};
+}
+
+// The template of the model that answers: the one named, or the only one. Where several could, the
+// server will say that one must be named.
+absl::StatusOr<std::string> ModelsTemplate(Session& session, client::Client& client,
+                                           const std::string& model) {
+  absl::StatusOr<v1::Model> found;
+  if (!model.empty()) {
+    found = client.GetModel(model, session.Call());
+    if (!found.ok()) return found.status();
+  } else {
+    const auto models = client.Models(session.Call()).Collect(2);
+    if (!models.ok()) return models.status();
+    if (models->size() != 1) return kDefaultTemplate;
+    found = (*models)[0];
+  }
+  // A model that is not for chat can still be talked to.
+  if (!absl::StrContains(found->chat_template(), kUser)) return kDefaultTemplate;
+  return found->chat_template();
+}
+
+absl::StatusOr<Style> StyleOf(Session& session, client::Client& client,
+                              const Arguments& arguments) {
+  absl::StatusOr<std::string> text_template = arguments.text_template.empty()
+                                                  ? ModelsTemplate(session, client, arguments.model)
+                                                  : Unescaped(arguments.text_template);
+  if (!text_template.ok()) return text_template.status();
+  Style style{*std::move(text_template), {}};
+  for (const std::string& stop : arguments.stop) style.stop.push_back(Unescaped(stop));
+  if (style.stop.empty()) style.stop = StopOf(style.text_template);
+  return style;
+}
+
 // A conversation is a chain of states, each saved after an answer; going back is only forgetting
 // the last name.
 class Conversation {
  public:
-  Conversation(Session& session, client::Client& client, const Arguments& arguments,
+  Conversation(Session& session, client::Client& client, const Arguments& arguments, Style style,
                v1::Sampling sampling)
       : session_(session),
         client_(client),
         arguments_(arguments),
+        style_(std::move(style)),
         sampling_(std::move(sampling)),
         lines_(session.interrupts()) {
     if (!IsEmptyState(arguments.from)) turns_.push_back({"", client::StateName(arguments.from)});
@@ -94,8 +149,7 @@ class Conversation {
   absl::Status Answer(const std::string& user, int branches) {
     v1::DecodeRequest request;
     request.set_model(client::ModelName(arguments_.model));
-    std::string prompt =
-        absl::StrReplaceAll(arguments_.text_template, {{"\\n", "\n"}, {"{user}", user}});
+    std::string prompt = absl::StrReplaceAll(style_.text_template, {{kUser, user}});
     if (!turns_.empty()) {
       request.mutable_source()->set_state(turns_.back().state);
       prompt.insert(0, "\n\n");  // the state ends with the last answer
@@ -104,8 +158,7 @@ class Conversation {
     request.set_branches(branches);
     request.set_max_tokens(arguments_.max_tokens);
     *request.mutable_sampling() = sampling_;
-    for (const std::string& stop : arguments_.stop)
-      request.add_stop(absl::StrReplaceAll(stop, {{"\\n", "\n"}}));
+    for (const std::string& stop : style_.stop) request.add_stop(stop);
     *request.mutable_save_state()->mutable_annotations()->mutable_time_to_live() =
         ToProto(arguments_.ttl);
 
@@ -189,6 +242,7 @@ class Conversation {
   Session& session_;
   client::Client& client_;
   const Arguments& arguments_;
+  const Style style_;
   const v1::Sampling sampling_;
   LineReader lines_;
   std::vector<Turn> turns_;
@@ -197,14 +251,16 @@ class Conversation {
 absl::Status Chat(Session& session, const Arguments& arguments) {
   if (session.output().json())
     return UsageError("chat is for people: for programs there is decode --json --save");
-  if (arguments.text_template.find("{user}") == std::string::npos) {
+  if (!arguments.text_template.empty() && !absl::StrContains(arguments.text_template, kUser)) {
     return UsageError("--template: expected {user} in it, for the place of what you type");
   }
   absl::StatusOr<v1::Sampling> sampling = arguments.sampling.Build();
   if (!sampling.ok()) return sampling.status();
   absl::StatusOr<client::Client*> client = session.Connect();
   if (!client.ok()) return client.status();
-  return Conversation(session, **client, arguments, *std::move(sampling)).Run();
+  absl::StatusOr<Style> style = StyleOf(session, **client, arguments);
+  if (!style.ok()) return style.status();
+  return Conversation(session, **client, arguments, *std::move(style), *std::move(sampling)).Run();
 }
 
 }  // namespace
@@ -219,19 +275,22 @@ void AddChat(CLI::App& parent, Session& session) {
                  "While talking:\n" +
                      absl::StrReplaceAll(absl::StrCat("  ", kHelp), {{"\n", "\n  "}}));
   const auto a = std::make_shared<Arguments>();
-  a->stop = {"\\n\\nUser:"};
   command->add_option("--from", a->from, "State to begin from; default: the empty one")
       ->type_name("STATE")
       ->check(kUtf8);
   command->add_option("--model", a->model, "Which model; may be left out when the server has one")
       ->check(kUtf8);
-  command->add_option("--template", a->text_template, "What a message becomes; \\n is a new line")
-      ->type_name("TEXT")
-      ->check(kUtf8)
-      ->capture_default_str();
   command
-      ->add_option("--stop", a->stop,
-                   "End an answer before this text; may be repeated; default \\n\\nUser:")
+      ->add_option("--template", a->text_template,
+                   "What a message becomes; \\n is a new line; default: the model's template, or "
+                   "User: {user}\\n\\nAssistant:")
+      ->type_name("TEXT")
+      ->check(kUtf8);
+  command
+      ->add_option(
+          "--stop", a->stop,
+          "End an answer before this text; may be repeated; default: what the template begins "
+          "with, such as \\n\\nUser:")
       ->allow_extra_args(false)
       ->check(kUtf8);
   command->add_option("--max-tokens", a->max_tokens, "Tokens an answer may have; default 256");

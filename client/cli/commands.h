@@ -10,9 +10,16 @@ namespace dreamstate::cli {
 void AddModelsList(CLI::App& parent, Session& session);
 void AddModelsShow(CLI::App& parent, Session& session);
 void AddModelsVersions(CLI::App& parent, Session& session);
+void AddModelsReload(CLI::App& parent, Session& session);
+void AddModelsPin(CLI::App& parent, Session& session);
+void AddModelsUnpin(CLI::App& parent, Session& session);
 void AddStatesHarvest(CLI::App& parent, Session& session);
 void AddStatesList(CLI::App& parent, Session& session);
 void AddStatesShow(CLI::App& parent, Session& session);
+void AddStatesCompare(CLI::App& parent, Session& session);
+void AddStatesLineage(CLI::App& parent, Session& session);
+void AddStatesDownload(CLI::App& parent, Session& session);
+void AddStatesUpload(CLI::App& parent, Session& session);
 void AddStatesLabel(CLI::App& parent, Session& session);
 void AddStatesDelete(CLI::App& parent, Session& session);
 void AddDecode(CLI::App& parent, Session& session);

@@ -8,6 +8,7 @@
 #include "client/cli/arguments.h"
 #include "client/cli/branch_printer.h"
 #include "client/cli/commands.h"
+#include "client/cli/decode_batch.h"
 #include "client/cli/input.h"
 #include "client/names.h"
 #include "client/utf8.h"
@@ -17,6 +18,7 @@ namespace {
 
 struct Arguments {
   TextArgument text;
+  std::string batch;
   std::string model, from;
   int branches = 1;
   int max_tokens = 0;
@@ -121,6 +123,7 @@ void NoteFinishes(Output& output, const Arguments& arguments, const v1::DecodeSt
 absl::Status Decode(Session& session, const Arguments& arguments) {
   absl::StatusOr<v1::DecodeRequest> request = RequestOf(session, arguments);
   if (!request.ok()) return request.status();
+  if (!arguments.batch.empty()) return DecodeBatch(session, arguments.batch, *request);
   absl::StatusOr<client::Client*> client = session.Connect();
   if (!client.ok()) return client.status();
   Output& output = session.output();
@@ -157,9 +160,22 @@ void AddDecode(CLI::App& parent, Session& session) {
       "  dreamstate decode \"Once upon a time\" --max-tokens 100\n"
       "  dreamstate decode --from STATE --branches 3 --temperature 0.8 --seed 7\n"
       "  dreamstate decode --from STATE \"What next?\" --save --label draft --ttl 7d\n"
-      "  cat story.txt | dreamstate decode - --stop \"The end\" --json");
+      "  cat story.txt | dreamstate decode - --stop \"The end\" --json\n"
+      "  dreamstate decode --batch requests.jsonl --max-tokens 100 > answers.jsonl\n"
+      "\n"
+      "A line of a batch: {\"id\": \"a\", \"prompt\": \"Once\", \"source\": \"STATE\", "
+      "\"maxTokens\": 50}; "
+      "other\nfields are those of DecodeRequest, and what it does not say is as the flags say.");
   const auto a = std::make_shared<Arguments>();
   a->text.AddTo(*command, "text", "Read after the state, then continued");
+  command
+      ->add_option(
+          "--batch", a->batch,
+          "Many decodes side by side, a line of JSON each; answers are lines of JSON in the "
+          "order in which they end; - reads standard input")
+      ->type_name("FILE")
+      ->excludes(command->get_option("text"))
+      ->excludes(command->get_option("--file"));
   command
       ->add_option("--from", a->from, "State to continue from, or the word 'empty' (the default)")
       ->type_name("STATE")

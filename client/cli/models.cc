@@ -1,16 +1,48 @@
 // dreamstate models {list, show, versions}
+#include <map>
 #include <memory>
 #include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "client/cli/arguments.h"
 #include "client/cli/commands.h"
 #include "client/names.h"
 
 namespace dreamstate::cli {
 namespace {
+
+// "3" of models/tiny/versions/3.
+std::string NumberOf(const std::string& version_name) {
+  return version_name.substr(version_name.rfind('/') + 1);
+}
+
+std::string ShowFollow(const v1::Model& model) {
+  std::string follow = model.follow() == v1::Model::ALL             ? "every new version"
+                       : model.follow() == v1::Model::SAME_BACKBONE ? "new versions of its backbone"
+                       : model.follow() == v1::Model::PINNED        ? "none but a pinned version"
+                                                                    : "-";
+  if (!model.pinned_version().empty())
+    absl::StrAppend(&follow, "; pinned to version ", NumberOf(model.pinned_version()));
+  return follow;
+}
+
+// "fp32", or "int8 (72 matrices int8, 4 bf16)".
+std::string ShowFormats(const v1::Model& model) {
+  const std::map<std::string, int32_t> formats(model.matrices_by_format().begin(),
+                                               model.matrices_by_format().end());
+  if (formats.size() < 2) return model.weight_format();
+  return absl::StrCat(model.weight_format(), " (",
+                      absl::StrJoin(formats, ", ",
+                                    [](std::string* out, const auto& format) {
+                                      absl::StrAppend(out, format.second, " matrices ",
+                                                      format.first);
+                                    }),
+                      ")");
+}
 
 absl::Status List(Session& session) {
   absl::StatusOr<client::Client*> client = session.Connect();
@@ -29,11 +61,11 @@ absl::Status List(Session& session) {
       session.output().Json(model);
       continue;
     }
-    const size_t slash = model.serving_version().rfind('/');
     table.Add({model.name(),
                model.serving_version().empty()
                    ? "-"
-                   : absl::StrCat("version ", model.serving_version().substr(slash + 1)),
+                   : absl::StrCat("version ", NumberOf(model.serving_version()),
+                                  model.pinned_version().empty() ? "" : ", pinned"),
                ShowCount(model.backbone().parameters()), absl::StrCat(model.backbone().layers()),
                absl::StrCat(model.backbone().width()), model.tokenizer(), model.weight_format(),
                model.device(), ShowBytes(model.state_bytes())});
@@ -65,14 +97,23 @@ absl::Status Show(Session& session, const std::string& name) {
   output.Line(absl::StrFormat(
       "  size         %s parameters: %s, ffn %d, vocabulary %d", ShowCount(b.parameters()),
       ShowShape(b.layers(), b.width(), b.heads(), b.head_size()), b.ffn_width(), b.vocab_size()));
+  if (model->follow() != v1::Model::FOLLOW_UNSPECIFIED)
+    output.Line(absl::StrCat("  follows      ", ShowFollow(*model)));
+  if (!model->other_live_versions().empty()) {
+    output.Line(absl::StrCat("  also live    ", absl::StrJoin(model->other_live_versions(), ", ")));
+  }
   output.Line(
       absl::StrFormat("  ranks        decay %d, in-context learning rate %d, value %d, gate %d",
                       b.rank_decay(), b.rank_iclr(), b.rank_value(), b.rank_gate()));
   output.Line(absl::StrFormat("  tokenizer    %s, end token %d, separator token %d",
                               model->tokenizer(), model->end_token(), model->separator_token()));
-  output.Line(absl::StrCat("  computes     ", model->weight_format(), " on ", model->device()));
+  output.Line(absl::StrCat("  computes     ", ShowFormats(*model), " on ", model->device()));
   output.Line(absl::StrCat("  one state    ", ShowBytes(model->state_bytes())));
   output.Line(absl::StrCat("  fingerprint  ", model->backbone_fingerprint()));
+  if (!model->chat_template().empty()) {
+    output.Line(absl::StrCat("  chat         ",
+                             absl::StrReplaceAll(model->chat_template(), {{"\n", "\\n"}})));
+  }
   return absl::OkStatus();
 }
 
@@ -97,7 +138,8 @@ absl::Status Versions(Session& session, const std::string& name) {
                       ShowBytes(component.bytes()));
     }
     table.Add({absl::StrCat(version.version()),
-               absl::AsciiStrToLower(v1::ModelVersion::State_Name(version.state())),
+               absl::StrCat(absl::AsciiStrToLower(v1::ModelVersion::State_Name(version.state())),
+                            version.pinned() ? ", pinned" : ""),
                ShowTime(version.created()),
                test.has_measured_nll()
                    ? absl::StrFormat("%.4f of %.4f nats", test.measured_nll(), test.expected_nll())

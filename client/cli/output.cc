@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -42,11 +43,19 @@ size_t Columns(absl::string_view text) {
                        [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
 }
 
+bool KnowsColours() {
+  const char* const no_color = std::getenv("NO_COLOR");
+  const char* const terminal = std::getenv("TERM");
+  return (no_color == nullptr || *no_color == '\0') && terminal != nullptr && *terminal != '\0' &&
+         std::strcmp(terminal, "dumb") != 0;
+}
+
 }  // namespace
 
 Output::Output()
     : result_is_terminal_(isatty(STDOUT_FILENO) == 1),
-      notes_are_terminal_(isatty(STDERR_FILENO) == 1) {}
+      notes_are_terminal_(isatty(STDERR_FILENO) == 1),
+      colour_(result_is_terminal_ && KnowsColours()) {}
 
 void Output::Text(absl::string_view text) {
   Progress("");
@@ -65,6 +74,15 @@ void Output::Heading(absl::string_view line) {
   Write(stdout, result_is_terminal_ ? "\033[0m\n" : "\n");
   Flush();
 }
+
+void Output::Painted(absl::string_view line) {
+  Progress("");
+  Write(stdout, line);
+  Write(stdout, "\n");
+  Flush();
+}
+
+void Output::Raw(absl::string_view bytes) { Write(stdout, bytes); }
 
 void Output::Json(const google::protobuf::Message& message) { Line(ToJson(message)); }
 

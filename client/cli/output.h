@@ -24,6 +24,9 @@ class Output {
 
   bool json() const { return options_.json; }
   bool result_is_terminal() const { return result_is_terminal_; }
+  // Whether results may be painted: on a terminal that knows colours, unless NO_COLOR is set
+  // (no-color.org).
+  bool colour() const { return colour_; }
   // Whether a progress line may be drawn.
   bool shows_progress() const { return notes_are_terminal_ && !options_.quiet; }
 
@@ -34,6 +37,10 @@ class Output {
   void Line(absl::string_view line);
   // One result line in bold on a terminal.
   void Heading(absl::string_view line);
+  // One result line that holds escape sequences of our own; only where colour().
+  void Painted(absl::string_view line);
+  // Result bytes, as they are.
+  void Raw(absl::string_view bytes);
   // A message as one line of JSON with Protocol Buffers' JSON names; every field without presence
   // is there.
   void Json(const google::protobuf::Message& message);
@@ -53,6 +60,7 @@ class Output {
   Options options_;
   bool result_is_terminal_;
   bool notes_are_terminal_;
+  bool colour_;
   bool progress_drawn_ = false;
 };
 

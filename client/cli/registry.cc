@@ -17,9 +17,16 @@ constexpr Row kCommands[] = {
     {"models", AddModelsList},
     {"models", AddModelsShow},
     {"models", AddModelsVersions},
+    {"models", AddModelsReload},
+    {"models", AddModelsPin},
+    {"models", AddModelsUnpin},
     {"states", AddStatesHarvest},
     {"states", AddStatesList},
     {"states", AddStatesShow},
+    {"states", AddStatesCompare},
+    {"states", AddStatesLineage},
+    {"states", AddStatesDownload},
+    {"states", AddStatesUpload},
     {"states", AddStatesLabel},
     {"states", AddStatesDelete},
     {"", AddDecode},
@@ -34,8 +41,8 @@ struct Group {
 };
 
 constexpr Group kGroups[] = {
-    {"models", "Which models the server knows (alone: list)", true},
-    {"states", "Make, list, label and delete states", false},
+    {"models", "Which models the server knows, and which version serves (alone: list)", true},
+    {"states", "Make, list, look at, move, label and delete states", false},
 };
 
 }  // namespace

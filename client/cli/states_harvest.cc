@@ -11,6 +11,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/exit_codes.h"
 #include "client/cli/input.h"
+#include "client/cli/progress_bar.h"
 #include "client/names.h"
 #include "client/rpc_status.h"
 #include "client/utf8.h"
@@ -88,18 +89,12 @@ v1::Document DocumentOf(const Arguments& arguments, const std::string& id, std::
 
 std::string ProgressLine(const v1::HarvestProgress& progress, int64_t documents,
                          absl::Duration elapsed) {
-  constexpr int kCells = 24;
-  const int filled =
-      documents > 0 ? static_cast<int>(progress.documents_done() * kCells / documents) : 0;
   const double seconds = absl::ToDoubleSeconds(elapsed);
-  return absl::StrFormat(
-      "[%s%s] %d/%d documents, %s tokens, %s tokens/s",
-      std::string(std::clamp(filled, 0, kCells), '#'),
-      std::string(std::clamp(kCells - filled, 0, kCells), '.'), progress.documents_done(),
-      documents, ShowCount(progress.tokens_done()),
-      ShowCount(seconds > 0
-                    ? static_cast<int64_t>(static_cast<double>(progress.tokens_done()) / seconds)
-                    : 0));
+  const double rate = seconds > 0 ? static_cast<double>(progress.tokens_done()) / seconds : 0;
+  return absl::StrCat(ProgressBar(progress.documents_done(), documents), " ",
+                      progress.documents_done(), "/", documents, " documents, ",
+                      ShowCount(progress.tokens_done()), " tokens, ",
+                      ShowCount(static_cast<int64_t>(rate)), " tokens/s");
 }
 
 absl::Status Harvest(Session& session, const Arguments& arguments) {

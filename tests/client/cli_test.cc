@@ -13,6 +13,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "grpcpp/support/status.h"
 #include "gtest/gtest.h"
+#include "tests/client/cli_fixture.h"
 #include "tests/client/fake_server.h"
 #include "tests/client/process.h"
 
@@ -23,32 +24,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
-
-class CliTest : public testing::Test {
- protected:
-  CliTest() {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    directory_ = std::filesystem::path(testing::TempDir()) /
-                 absl::StrCat("dreamstate_cli_", test->name(), "_", getpid());
-    std::filesystem::create_directories(directory_);
-  }
-  ~CliTest() override { std::filesystem::remove_all(directory_); }
-
-  std::string WriteFile(const std::string& name, const std::string& bytes) {
-    const std::filesystem::path path = directory_ / name;
-    std::ofstream(path, std::ios::binary) << bytes;
-    return path.string();
-  }
-
-  // With the fake server's address.
-  Process::Result Cli(std::vector<std::string> arguments, const std::string& input = "") {
-    arguments.insert(arguments.begin(), {"--server", server_.address()});
-    return RunCli(arguments, input);
-  }
-
-  FakeServer server_;
-  std::filesystem::path directory_;
-};
 
 // ---- the command line itself
 
@@ -64,6 +39,13 @@ TEST_F(CliTest, EveryCommandsHelpHasExamples) {
        std::vector<std::vector<std::string>>{{"models", "list"},
                                              {"models", "show"},
                                              {"models", "versions"},
+                                             {"models", "reload"},
+                                             {"models", "pin"},
+                                             {"models", "unpin"},
+                                             {"states", "compare"},
+                                             {"states", "lineage"},
+                                             {"states", "download"},
+                                             {"states", "upload"},
                                              {"states", "harvest"},
                                              {"states", "list"},
                                              {"states", "show"},
@@ -98,6 +80,29 @@ TEST_F(CliTest, WrongUsageExitsWith2AndAsksNothing) {
            {"states"},
            {"states", "harvest"},
            {"states", "show"},
+           {"states", "show", "x", "--map", "volume"},
+           {"states", "show", "x", "--force"},
+           {"states", "compare", "x"},
+           {"states", "lineage", "x", "--up", "0"},
+           {"states", "lineage", "x", "--dot", "--json"},
+           {"states", "download", "x", "--layout", "zip"},
+           {"states", "download", "x", "--output", "/"},
+           {"states", "download", "x", "--output", "/dev/null", "--force"},
+           {"states", "download", "x", "--output", "-", "--json"},
+           {"states", "upload"},
+           {"states", "upload", "/nowhere"},
+           {"states", "upload", "/dev/null"},
+           {"states", "upload", "x", "--tokens", "-1"},
+           {"states", "delete"},
+           {"states", "delete", "x", "--label", "l"},
+           {"states", "delete", "x", "--dry-run"},
+           {"states", "delete", "--label", "l"},
+           {"states", "delete", "--all"},
+           {"models", "pin", "alpha"},
+           {"models", "pin", "models/alpha/versions/3", "3"},
+           {"models", "reload"},
+           {"decode", "text", "--batch", "file"},
+           {"decode", "--batch", "/nowhere"},
            {"states", "label", "x"},
            {"states", "harvest", "--every", "1", "--positions", "1", "--text", "x"},
            {"score"},
@@ -171,7 +176,8 @@ TEST_F(CliTest, ModelsAreATableOrJsonLines) {
       "\"rankIclr\":0,"
       "\"rankValue\":0,\"rankGate\":0,\"parameters\":\"834000\"},\"backboneFingerprint\":\"f1\","
       "\"tokenizer\":\"byte\",\"endToken\":0,\"separatorToken\":0,\"weightFormat\":\"fp32\","
-      "\"device\":\"cpu/test\",\"stateBytes\":\"2048\"}\n");
+      "\"device\":\"cpu/test\",\"stateBytes\":\"2048\",\"chatTemplate\":\"\",\"follow\":\"ALL\","
+      "\"pinnedVersion\":\"\",\"otherLiveVersions\":[],\"matricesByFormat\":{}}\n");
 }
 
 TEST_F(CliTest, ARejectedVersionShowsItsReason) {
@@ -429,7 +435,8 @@ TEST_F(CliTest, DecodeAsJsonIsTheStreamLineByLine) {
   EXPECT_EQ(result.out,
             "{\"start\":{\"modelVersion\":\"models/alpha/versions/"
             "3\",\"seed\":\"42\",\"reusedTokens\":\"0\","
-            "\"promptTokens\":\"1\",\"prefillSeconds\":0.5,\"queueSeconds\":0}}\n"
+            "\"promptTokens\":\"1\",\"prefillSeconds\":0.5,\"queueSeconds\":0,"
+            "\"prefixTokens\":\"0\"}}\n"
             "{\"piece\":{\"branch\":0,\"piece\":{\"text\":\"one\",\"raw\":\"b25l\",\"tokenIds\":[7]"
             ",\"logProbs\":[]}}}\n"
             "{\"piece\":{\"branch\":0,\"piece\":{\"text\":\" "
@@ -526,6 +533,17 @@ TEST_F(CliTest, ChatUsesTheTemplateGiven) {
   EXPECT_EQ(server_.decodes().at(0).prompt().text(), "\n\nQ: why\nA:");
   EXPECT_EQ(server_.decodes().at(0).source().state(), "states/s7");
   EXPECT_THAT(server_.decodes().at(0).stop(), ElementsAre("\nQ:"));
+}
+
+TEST_F(CliTest, ChatSpeaksAsTheModelWasTaught) {
+  server_.SetChatTemplate("<|user|>\n{user}\n<|model|>\n");
+  ASSERT_EQ(Cli({"chat"}, "why\n").exit_code, 0);
+  EXPECT_EQ(server_.decodes().at(0).prompt().text(), "<|user|>\nwhy\n<|model|>\n");
+  EXPECT_THAT(server_.decodes().at(0).stop(), ElementsAre("\n\n<|user|>"));
+  ASSERT_EQ(Cli({"chat", "--model", "alpha", "--stop", "END"}, "why\n").exit_code, 0);
+  EXPECT_EQ(server_.decodes().at(1).prompt().text(), "<|user|>\nwhy\n<|model|>\n");
+  EXPECT_THAT(server_.decodes().at(1).stop(), ElementsAre("END"));
+  EXPECT_EQ(Cli({"chat", "--model", "gamma"}, "why\n").exit_code, 1);
 }
 
 TEST_F(CliTest, ChatInAScriptEndsAtTheFirstFailure) {

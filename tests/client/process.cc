@@ -38,7 +38,10 @@ class Launch {
     words_.insert(words_.begin(), DREAMSTATE_CLI);
     // Settings of whoever runs the tests must not reach the program.
     for (char** entry = environ; *entry != nullptr; ++entry) {
-      if (!absl::StartsWith(*entry, "DREAMSTATE_")) settings_.emplace_back(*entry);
+      const bool ours = absl::StartsWith(*entry, "DREAMSTATE_") ||
+                        absl::StartsWith(*entry, "NO_COLOR=") ||
+                        absl::StartsWith(*entry, "COLORTERM=") || absl::StartsWith(*entry, "TERM=");
+      if (!ours) settings_.emplace_back(*entry);
     }
     for (const auto& [name, value] : environment)
       settings_.push_back(absl::StrCat(name, "=", value));
@@ -144,8 +147,9 @@ Process::Result RunCli(const std::vector<std::string>& arguments, const std::str
   return Process(arguments, input, environment).Wait();
 }
 
-Process::Result RunOnTerminal(const std::vector<std::string>& arguments, const std::string& typed) {
-  const Launch launch(arguments, {});
+Process::Result RunOnTerminal(const std::vector<std::string>& arguments, const std::string& typed,
+                              const std::map<std::string, std::string>& environment) {
+  const Launch launch(arguments, environment);
   int terminal = -1;
   const winsize size = {24, 200, 0, 0};
   const pid_t pid = forkpty(&terminal, nullptr, nullptr, &size);

@@ -43,6 +43,7 @@ Process::Result RunCli(const std::vector<std::string>& arguments, const std::str
 
 // Runs it on a terminal of its own, where `typed` is typed at once; what it shows there is `out`.
 Process::Result RunOnTerminal(const std::vector<std::string>& arguments,
-                              const std::string& typed = "");
+                              const std::string& typed = "",
+                              const std::map<std::string, std::string>& environment = {});
 
 }  // namespace dreamstate::client

@@ -1,0 +1,55 @@
+// dreamstate models reload
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/arguments.h"
+#include "client/cli/commands.h"
+#include "client/names.h"
+
+namespace dreamstate::cli {
+namespace {
+
+absl::Status Reload(Session& session, const std::string& name, bool wait) {
+  absl::StatusOr<client::Client*> client = session.Connect();
+  if (!client.ok()) return client.status();
+  Output& output = session.output();
+  if (wait) output.Progress(absl::StrCat("waiting until ", name, " has nothing left to load"));
+  const absl::StatusOr<v1::ReloadModelResponse> reloaded =
+      (*client)->ReloadModel(name, wait, session.Call());
+  output.Progress("");
+  if (!reloaded.ok()) return reloaded.status();
+  if (output.json()) {
+    output.Json(*reloaded);
+    return absl::OkStatus();
+  }
+  const std::string& serving = reloaded->model().serving_version();
+  output.Line(absl::StrCat(reloaded->model().name(), "  serves ",
+                           serving.empty() ? "nothing yet" : serving));
+  if (!reloaded->retried_versions().empty()) {
+    output.Note(
+        absl::StrCat("tried again: version ", absl::StrJoin(reloaded->retried_versions(), ", ")));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddModelsReload(CLI::App& parent, Session& session) {
+  CLI::App* command = AddCommand(
+      parent, "reload",
+      "Look for new versions now, and give rejected ones another chance; waits until the newest "
+      "serves or was rejected",
+      "  dreamstate models reload tiny\n"
+      "  dreamstate models reload tiny --no-wait");
+  const auto name = std::make_shared<std::string>();
+  const auto no_wait = std::make_shared<bool>(false);
+  command->add_option("name", *name, "The model's name")->required()->check(kUtf8);
+  command->add_flag("--no-wait", *no_wait, "Do not wait for what is loaded");
+  command->callback([&session, name, no_wait] {
+    session.Choose([=](Session& s) { return Reload(s, *name, !*no_wait); });
+  });
+}
+
+}  // namespace dreamstate::cli
