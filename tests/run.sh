@@ -26,6 +26,8 @@ if [[ $install == yes ]]; then
     fuzz) deploy/dependencies.sh --fuzz ;;
     *) deploy/dependencies.sh ;;
   esac
+else
+  export DREAMSTATE_OFFLINE=1 # tests that would fetch something are skipped
 fi
 targets=()
 [[ $preset != fuzz ]] || targets=(fuzzers)
