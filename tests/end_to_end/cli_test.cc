@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -118,6 +119,67 @@ TEST_F(CommandLine, TellsTheWholeStory) {
   EXPECT_EQ(shown.lines().at(0)["lineage"]["parents"], json::array({state}));
   EXPECT_EQ(Run("states delete " + next).code, 0);
   EXPECT_EQ(Run("states show " + next).code, 1);
+}
+
+TEST_F(CommandLine, MovesStatesThroughFilesAndLooksIntoThem) {
+  const std::string state = Harvest("Once upon a time there was a king");
+  for (const std::string layout : {"dreamstate", "canonical", "rwkv"}) {
+    const std::string file = directory_ / layout;
+    const Ran down = Run("--json states download " + state + " -o " + file + " --layout " + layout +
+                         (layout == "rwkv" ? " --dtype fp32" : ""));
+    ASSERT_EQ(down.code, 0) << down.errors;
+    EXPECT_EQ(down.lines().at(0)["file"], file);
+    EXPECT_EQ(Run("states download " + state + " -o " + file).code, 2) << "it is there";
+    const Ran up = Run("--json states upload " + file + " --label copy --tokens 33" +
+                       (layout == "dreamstate" ? "" : " --layout " + layout));
+    ASSERT_EQ(up.code, 0) << layout << ": " << up.errors;
+    const std::string copy = up.lines().at(0)["name"];
+    const Ran compared = Run("--json states compare " + state + " " + copy);
+    ASSERT_EQ(compared.code, 0) << compared.errors;
+    EXPECT_EQ(compared.lines().at(0)["identical"], true) << layout;
+    EXPECT_EQ(Decode("--from " + copy + " ' and' --max-tokens 12 --seed 5"),
+              Decode("--from " + state + " ' and' --max-tokens 12 --seed 5"));
+  }
+  EXPECT_EQ(Run("states upload " + (directory_ / "err")).code, 2) << "empty";
+  EXPECT_EQ(Run("states upload " DREAMSTATE_STARTER "/README.md").code, 1) << "no state";
+
+  const Ran shown = Run("states show " + state + " --map norm --png " + (directory_ / "map.png"));
+  ASSERT_EQ(shown.code, 0) << shown.errors;
+  EXPECT_THAT(shown.output, HasSubstr("Spectral norm of every matrix"));
+  EXPECT_THAT(testing::ReadAll(directory_ / "map.png"), ::testing::StartsWith("\x89PNG"));
+
+  const Ran saved = Run("--json decode --from " + state + " --max-tokens 8 --save --label kept");
+  const std::string child = saved.lines().back()["finish"]["savedState"]["name"];
+  const Ran lineage = Run("states lineage " + child);
+  ASSERT_EQ(lineage.code, 0) << lineage.errors;
+  EXPECT_THAT(lineage.output, ::testing::StartsWith("o " + state + "  harvest, 33 tokens"));
+  EXPECT_THAT(lineage.output, HasSubstr("* " + child + "  decode"));
+
+  EXPECT_EQ(Run("--json states delete --label copy --dry-run").lines().at(0)["states"], "3");
+  EXPECT_EQ(Run("states delete --label copy").code, 2) << "nobody there to ask";
+  EXPECT_EQ(Run("--json states delete --label copy --yes").lines().at(0)["states"], "3");
+  EXPECT_EQ(Run("states list --label copy").output, "");
+}
+
+TEST_F(CommandLine, DecodesABatch) {
+  const std::string state = Harvest("Once upon a time");
+  const std::string file = directory_ / "batch";
+  std::ofstream(file) << R"({"id": "a", "source": ")" << state << R"(", "maxTokens": 12})"
+                      << "\n"
+                         R"({"id": "b", "prompt": "x", "sampling": {"topP": 7}})"
+                         "\n"
+                      << R"({"prompt": "Once upon a time", "maxTokens": 5, "branches": 2})"
+                         "\n";
+  const Ran ran = Run("decode --batch " + file + " --seed 5");
+  EXPECT_EQ(ran.code, 1) << ran.errors;
+  std::map<std::string, json> answers;
+  for (const json& line : ran.lines()) answers[line["id"]] = line;
+  ASSERT_THAT(answers, SizeIs(3));
+  EXPECT_EQ(answers["a"]["branches"][0]["text"],
+            Decode("--from " + state + " --max-tokens 12 --seed 5")[0])
+      << "the same as alone";
+  EXPECT_THAT(answers["b"]["error"]["message"].get<std::string>(), HasSubstr("top_p"));
+  EXPECT_THAT(answers["3"]["branches"], SizeIs(2));
 }
 
 TEST_F(CommandLine, SaysWhyTheServerRefuses) {
