@@ -2,21 +2,19 @@
 
 #include <cstdint>
 #include <map>
-#include <set>
+#include <memory>
 #include <utility>
+#include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/cli/arguments.h"
+#include "client/cli/batch_lines.h"
 #include "client/cli/exit_codes.h"
 #include "client/cli/files.h"
 #include "client/cli/progress_bar.h"
-#include "client/names.h"
 #include "client/rpc_status.h"
-#include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
 
 namespace dreamstate::cli {
@@ -25,35 +23,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int64_t kMaxFileBytes = 1 << 30;
-
-// One line, with the short forms written out.
-absl::StatusOr<v1::DecodeBatchRequest> ParseLine(absl::string_view line) {
-  ordered_json json =
-      ordered_json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return absl::InvalidArgumentError("is not a JSON object");
-  if (json.find("request") == json.end()) {
-    ordered_json whole = ordered_json::object();
-    if (const auto id = json.find("id"); id != json.end()) {
-      whole["id"] = *id;
-      json.erase("id");
-    }
-    whole["request"] = std::move(json);
-    json = std::move(whole);
-  }
-  if (const auto id = json.find("id"); id != json.end() && id->is_number_integer())
-    *id = id->dump();
-  ordered_json& request = json["request"];
-  if (request.is_object()) {
-    if (const auto prompt = request.find("prompt"); prompt != request.end() && prompt->is_string())
-      *prompt = {{"text", *prompt}};
-    if (const auto source = request.find("source"); source != request.end() && source->is_string())
-      *source = {{"state", client::StateName(source->get<std::string>())}};
-  }
-  v1::DecodeBatchRequest parsed;
-  const auto status = google::protobuf::util::JsonStringToMessage(json.dump(), &parsed);
-  if (!status.ok()) return absl::InvalidArgumentError(std::string(status.message()));
-  return parsed;
-}
 
 absl::StatusOr<std::string> ReadWhole(const std::string& path, Interrupts& interrupts) {
   absl::StatusOr<std::unique_ptr<InputFile>> file = InputFile::Open(path, interrupts);
@@ -167,31 +136,6 @@ class Results {
 };
 
 }  // namespace
-
-absl::StatusOr<std::vector<v1::DecodeBatchRequest>> ParseBatch(const std::string& source,
-                                                               absl::string_view lines,
-                                                               const v1::DecodeRequest& base) {
-  std::vector<v1::DecodeBatchRequest> requests;
-  std::set<std::string> ids;
-  int number = 0;
-  for (const absl::string_view line : absl::StrSplit(lines, '\n')) {
-    ++number;
-    if (absl::StripAsciiWhitespace(line).empty()) continue;
-    absl::StatusOr<v1::DecodeBatchRequest> request = ParseLine(line);
-    if (!request.ok())
-      return UsageError(absl::StrCat(source, ":", number, ": ", request.status().message()));
-    if (request->id().empty()) request->set_id(absl::StrCat(number));
-    if (!ids.insert(request->id()).second)
-      return UsageError(
-          absl::StrCat(source, ":", number, ": id '", request->id(), "' comes twice"));
-    v1::DecodeRequest merged = base;
-    merged.MergeFrom(request->request());
-    *request->mutable_request() = std::move(merged);
-    requests.push_back(*std::move(request));
-  }
-  if (requests.empty()) return UsageError(absl::StrCat(source, ": holds no request"));
-  return requests;
-}
 
 absl::Status DecodeBatch(Session& session, const std::string& file, const v1::DecodeRequest& base) {
   const absl::StatusOr<std::string> lines = ReadWhole(file, session.interrupts());

@@ -353,6 +353,8 @@ TEST_F(CliTest, AWrongLineOfABatchIsNamedBeforeAnythingIsSent) {
   for (const auto& [lines, message] : std::vector<std::pair<std::string, std::string>>{
            {"{}\nnot json\n", "batch:2: is not a JSON object"},
            {"[1]", "batch:1: is not a JSON object"},
+           {"{\"x\": " + std::string(100000, '[') + std::string(100000, ']') + "}",
+            "batch:1: is nested too deeply"},
            {"{\"prompt\": 7}", "batch:1: "},
            {"{\"maxTokenz\": 7}", "batch:1: "},
            {"{\"id\":\"a\"}\n{\"id\":\"a\"}", "batch:2: id 'a' comes twice"},
