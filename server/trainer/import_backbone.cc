@@ -11,6 +11,7 @@
 #include "core/tensors/import.h"
 #include "core/text/tokenizer.h"
 #include "server/trainer/format_table.h"
+#include "server/trainer/self_test.h"
 
 namespace dreamstate::trainer {
 namespace {
