@@ -40,6 +40,14 @@ void Slots::Store(int slot, std::span<float> shift_values, std::span<float> wkv_
                  config_.head_size, wkv_values.data());
 }
 
+std::span<const float> Slots::values(int slot) const {
+  return {data_.get() + slot * slot_elements_, static_cast<size_t>(slot_elements_)};
+}
+
+void Slots::Restore(int slot, std::span<const float> values) {
+  std::copy(values.begin(), values.end(), shift(slot, 0, 0));
+}
+
 void Slots::Copy(int from, int to) {
   std::memcpy(shift(to, 0, 0), shift(from, 0, 0), slot_elements_ * sizeof(float));
 }

@@ -23,6 +23,11 @@ class Slots {
   // config.wkv_elements().
   void Load(int slot, std::span<const float> shift, std::span<const float> wkv);
   void Store(int slot, std::span<float> shift, std::span<float> wkv) const;
+  // The state as it lies here, and back: a plain copy, for slots of the same configuration and the
+  // same numerics. values(slot) has config.shift_elements() + config.wkv_elements() and changes
+  // with the slot.
+  std::span<const float> values(int slot) const;
+  void Restore(int slot, std::span<const float> values);
   // Branches: `to` becomes the same state as `from`.
   void Copy(int from, int to);
 

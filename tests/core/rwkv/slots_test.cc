@@ -55,5 +55,22 @@ TEST_F(SlotsTest, ClearAndCopyTouchOnlyTheirSlot) {
   Expect(2, no_shift, no_wkv);
 }
 
+TEST_F(SlotsTest, ValuesAreRestoredInAnotherSlotAndInOtherSlots) {
+  slots_.Load(1, shift_, wkv_);
+  const std::span<const float> here = slots_.values(1);
+  ASSERT_EQ(here.size(), shift_.size() + wkv_.size());
+  const std::vector<float> values(here.begin(), here.end());
+  slots_.Clear(1);
+  slots_.Restore(2, values);
+  Expect(2, shift_, wkv_);
+  Expect(1, std::vector<float>(shift_.size()), std::vector<float>(wkv_.size()));
+  Slots others(config_, 1);
+  others.Restore(0, values);
+  std::vector<float> shift(shift_.size()), wkv(wkv_.size());
+  others.Store(0, shift, wkv);
+  EXPECT_EQ(shift, shift_);
+  EXPECT_EQ(wkv, wkv_);
+}
+
 }  // namespace
 }  // namespace dreamstate::rwkv
