@@ -12,6 +12,7 @@ namespace {
 // What a node takes beside its label and state: itself, its entries in lists and maps, and (of a
 // root) its scope.
 constexpr int64_t kNodeBytes = 512;
+constexpr int64_t kBytesForEachPath = 64 << 10;
 
 int64_t BytesOf(size_t tokens) { return static_cast<int64_t>(tokens * sizeof(int32_t)); }
 
@@ -56,14 +57,11 @@ PrefixTrie::Match PrefixTrie::Find(const PrefixScope& scope, std::span<const int
   return match;
 }
 
-bool PrefixTrie::Holds(const PrefixScope& scope, std::span<const int32_t> tokens) {
+int64_t PrefixTrie::Held(const PrefixScope& scope, std::span<const int32_t> tokens) const {
   MutexLock lock(mutex_);
   const auto root = roots_.find(scope);
-  if (root == roots_.end()) return false;
-  const Walk walk = Follow(root->second, tokens);
-  if (walk.deepest == nullptr || walk.deepest_tokens != tokens.size()) return false;
-  Touch(walk.deepest);
-  return true;
+  return root == roots_.end() ? 0
+                              : static_cast<int64_t>(Follow(root->second, tokens).deepest_tokens);
 }
 
 void PrefixTrie::Remember(const PrefixScope& scope, std::span<const int32_t> tokens,
@@ -96,14 +94,19 @@ void PrefixTrie::Remember(const PrefixScope& scope, std::span<const int32_t> tok
     }
   }
   if (state != nullptr && node->state == nullptr) {
+    Unplace(node);
     node->state = std::move(state);
     stats_.bytes += state_bytes;
     ++stats_.states;
   }
   if (node->state != nullptr || node->children.empty()) Touch(node);
+  while (static_cast<int64_t>(paths_by_use_.size()) > max_bytes_ / kBytesForEachPath + 1) {
+    Remove(paths_by_use_.back(), &graveyard);
+  }
   while (stats_.bytes > max_bytes_) {
-    ++stats_.evicted;
-    Remove(by_use_.back(), &graveyard);
+    const bool any_state = !states_by_use_.empty();
+    stats_.evicted += any_state ? 1 : 0;
+    Remove(any_state ? states_by_use_.back() : paths_by_use_.back(), &graveyard);
   }
 }
 
@@ -136,29 +139,30 @@ PrefixTrie::Node* PrefixTrie::Split(Node* node, size_t offset) {
 }
 
 void PrefixTrie::Touch(Node* node) {
+  std::list<Node*>& order = OrderOf(*node);
   if (node->placed) {
-    by_use_.splice(by_use_.begin(), by_use_, node->place);
+    order.splice(order.begin(), order, node->place);
     return;
   }
-  by_use_.push_front(node);
-  node->place = by_use_.begin();
+  order.push_front(node);
+  node->place = order.begin();
   node->placed = true;
 }
 
 void PrefixTrie::Unplace(Node* node) {
   if (!node->placed) return;
-  by_use_.erase(node->place);
+  OrderOf(*node).erase(node->place);
   node->placed = false;
 }
 
 void PrefixTrie::Remove(Node* node, Graveyard* graveyard) {
+  Unplace(node);
   if (node->state != nullptr) {
     stats_.bytes -= node->state->bytes();
     --stats_.states;
     graveyard->push_back(std::move(node->state));
     node->state = nullptr;
   }
-  Unplace(node);
   // Upwards, while nothing is left that a node is there for: neither a state nor a parting of ways.
   while (node->state == nullptr && node->children.empty()) {
     Node* parent = node->parent;
@@ -197,6 +201,7 @@ void PrefixTrie::ForgetBackbone(const std::string& fingerprint) {
       Node* node = below.back();
       below.pop_back();
       for (const auto& [token, child] : node->children) below.push_back(child);
+      Unplace(node);
       if (node->state != nullptr) {
         stats_.bytes -= node->state->bytes();
         --stats_.states;
@@ -220,13 +225,19 @@ absl::Status PrefixTrie::CheckInvariants() const {
   MutexLock lock(mutex_);
   int64_t bytes = 0, states = 0;
   size_t placed = 0;
-  const std::set<const Node*> in_use(by_use_.begin(), by_use_.end());
+  const std::set<const Node*> with_state(states_by_use_.begin(), states_by_use_.end());
+  const std::set<const Node*> without(paths_by_use_.begin(), paths_by_use_.end());
   for (const Node& node : nodes_) {
     bytes += kNodeBytes + BytesOf(node.label.size());
     if (node.state != nullptr) bytes += node.state->bytes();
     states += node.state != nullptr ? 1 : 0;
     placed += node.placed ? 1 : 0;
-    if (node.placed != (in_use.count(&node) > 0)) return broken("a node's place is not its own");
+    if (node.state != nullptr ? without.count(&node) > 0 : with_state.count(&node) > 0) {
+      return broken("a node is in the wrong order of use");
+    }
+    if (node.placed != (with_state.count(&node) + without.count(&node) > 0)) {
+      return broken("a node's place is not its own");
+    }
     const bool is_root = node.parent == nullptr;
     const bool is_end = node.children.empty() && !is_root;
     if (node.placed != (node.state != nullptr || is_end)) {
@@ -245,7 +256,8 @@ absl::Status PrefixTrie::CheckInvariants() const {
   for (const auto& [scope, root] : roots_) {
     if (root->children.empty()) return broken("a scope holds nothing");
   }
-  if (bytes != stats_.bytes || states != stats_.states || placed != by_use_.size()) {
+  if (bytes != stats_.bytes || states != stats_.states ||
+      placed != with_state.size() + without.size()) {
     return broken("the books are wrong");
   }
   if (bytes > max_bytes_) return broken("more is kept than fits");

@@ -5,9 +5,10 @@
 // from it gets the same bits as whoever reads it all. 2. States, tokens and nodes together take at
 // most `max_bytes`; what was used longest ago goes first. A state that somebody still copies lives
 // until he is done. 3. Paths may be remembered without a state: 4 bytes a token instead of a state,
-// enough to see where two texts part. Thread-safe; the lock is held for walking and never for
-// copying or freeing a state. Knows neither the engine nor texts: what a state's values mean is its
-// scope's business.
+// enough to see where two texts part. There is at most one for every 64 KiB of `max_bytes`, so that
+// however many texts pass by, they do not push out the states. Thread-safe; the lock is held for
+// walking and never for copying or freeing a state. Knows neither the engine nor texts: what a
+// state's values mean is its scope's business.
 #pragma once
 
 #include <compare>
@@ -45,10 +46,10 @@ struct PrefixState {
 };
 
 struct PrefixStats {
-  int64_t hits = 0;    // Finds that gave a state
-  int64_t misses = 0;  // and those that gave none
-  int64_t tokens = 0;  // that the states given had read
-  int64_t evicted = 0;
+  int64_t hits = 0;     // Finds that gave a state
+  int64_t misses = 0;   // and those that gave none
+  int64_t tokens = 0;   // that the states given had read
+  int64_t evicted = 0;  // states
   int64_t states = 0;
   int64_t bytes = 0;
 };
@@ -67,8 +68,8 @@ class PrefixTrie {
   };
   // The longest prefix of `tokens`, itself included, that has a state.
   Match Find(const PrefixScope& scope, std::span<const int32_t> tokens);
-  // Whether exactly `tokens` has a state; then it counts as used.
-  bool Holds(const PrefixScope& scope, std::span<const int32_t> tokens);
+  // How many tokens the longest prefix with a state has. A look, not a use.
+  int64_t Held(const PrefixScope& scope, std::span<const int32_t> tokens) const;
   // `tokens` (>= 1) have been read and led to `state`; null remembers the path alone. What is too
   // large for the whole trie is not remembered.
   void Remember(const PrefixScope& scope, std::span<const int32_t> tokens,
@@ -87,7 +88,7 @@ class PrefixTrie {
     std::vector<int32_t> label;         // tokens from the parent to here; empty only in a root
     std::map<int32_t, Node*> children;  // by the first token of their labels
     std::shared_ptr<const PrefixState> state;
-    // In by_use_, for what can be evicted: nodes with a state, and ends of paths without one.
+    // In the order of use, for what can be evicted: nodes with a state, and ends of paths without.
     std::list<Node*>::iterator place;
     bool placed = false;
   };
@@ -107,6 +108,9 @@ class PrefixTrie {
   void DeleteNode(Node* node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Cuts `node`'s label; the new node above it ends at `offset`.
   Node* Split(Node* node, size_t offset) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::list<Node*>& OrderOf(const Node& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return node.state != nullptr ? states_by_use_ : paths_by_use_;
+  }
   void Touch(Node* node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Unplace(Node* node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes a node's state, if any, and whatever in the trie existed only for it.
@@ -116,7 +120,9 @@ class PrefixTrie {
   mutable Mutex mutex_;
   std::list<Node> nodes_ ABSL_GUARDED_BY(mutex_);
   std::map<PrefixScope, Node*> roots_ ABSL_GUARDED_BY(mutex_);
-  std::list<Node*> by_use_ ABSL_GUARDED_BY(mutex_);  // used last first
+  // Used last first.
+  std::list<Node*> states_by_use_ ABSL_GUARDED_BY(mutex_);
+  std::list<Node*> paths_by_use_ ABSL_GUARDED_BY(mutex_);
   PrefixStats stats_ ABSL_GUARDED_BY(mutex_);
 };
 

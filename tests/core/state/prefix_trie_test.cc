@@ -66,9 +66,9 @@ TEST(PrefixTrie, FindsTheLongestPrefixThatHasAState) {
       EXPECT_EQ(match.state->values[0], row.name);
     }
   }
-  EXPECT_TRUE(trie.Holds(kScope, system));
-  EXPECT_FALSE(trie.Holds(kScope, Count(0, 39)));
-  EXPECT_FALSE(trie.Holds(kScope, Join(system, {100})));
+  EXPECT_EQ(trie.Held(kScope, system), 40);
+  EXPECT_EQ(trie.Held(kScope, Count(0, 39)), 0);
+  EXPECT_EQ(trie.Held(kScope, Join(system, {100, 101, 102, 7})), 42);
   const PrefixStats stats = trie.stats();
   EXPECT_EQ(stats.hits, 6);
   EXPECT_EQ(stats.misses, 3);
@@ -126,7 +126,8 @@ TEST(PrefixTrie, WhatWasUsedLongestAgoGoesFirstAndWhatIsCopiedLives) {
   trie.Remember(kScope, Count(3000, 10), State(3, 900));
   EXPECT_EQ(trie.stats().evicted, 0);
   const StatePtr held = trie.Find(kScope, Count(2000, 10)).state;
-  EXPECT_TRUE(trie.Holds(kScope, Count(1000, 10)));       // a use, too
+  EXPECT_EQ(trie.Find(kScope, Count(1000, 20)).tokens, 10);
+  EXPECT_EQ(trie.Held(kScope, Count(3000, 10)), 10);      // a look is no use
   trie.Remember(kScope, Count(4000, 10), State(4, 900));  // the third goes
   trie.Remember(kScope, Count(5000, 10), State(5, 900));  // the second goes
   EXPECT_EQ(trie.stats().evicted, 2);
@@ -135,6 +136,18 @@ TEST(PrefixTrie, WhatWasUsedLongestAgoGoesFirstAndWhatIsCopiedLives) {
   EXPECT_EQ(trie.Find(kScope, Count(2000, 10)).state, nullptr);
   EXPECT_NE(trie.Find(kScope, Count(1000, 10)).state, nullptr);
   EXPECT_EQ(held->values, std::vector<float>(900, 2));
+  EXPECT_TRUE(trie.CheckInvariants().ok()) << trie.CheckInvariants();
+}
+
+TEST(PrefixTrie, PathsThatPassByPushOutPathsAndNoStates) {
+  PrefixTrie trie(1 << 20);
+  trie.Remember(kScope, Count(0, 40), State(1, 1000));
+  for (int32_t i = 1; i <= 1000; ++i) trie.Remember(kScope, Count(i * 1000, 500), nullptr);
+  EXPECT_EQ(trie.Find(kScope, Count(0, 40)).tokens, 40);
+  EXPECT_EQ(trie.Find(kScope, Count(1000 * 1000, 600)).known, 500);
+  EXPECT_EQ(trie.Find(kScope, Count(1000, 600)).known, 0);
+  EXPECT_LT(trie.stats().bytes, 100'000);
+  EXPECT_EQ(trie.stats().evicted, 0);
   EXPECT_TRUE(trie.CheckInvariants().ok()) << trie.CheckInvariants();
 }
 
