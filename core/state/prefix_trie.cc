@@ -71,8 +71,9 @@ void PrefixTrie::Remember(const PrefixScope& scope, std::span<const int32_t> tok
   if (tokens.empty() || state_bytes + BytesOf(tokens.size()) + 2 * kNodeBytes > max_bytes_) return;
   Graveyard graveyard;  // outlives the lock: states are freed without it
   MutexLock lock(mutex_);
-  Node*& root = roots_[scope];
-  if (root == nullptr) root = NewNode(nullptr, {});
+  const auto known = roots_.find(scope);
+  Node* root = known != roots_.end() ? known->second : NewNode(nullptr, {});
+  if (known == roots_.end()) roots_.emplace(scope, root);
   const Walk walk = Follow(root, tokens);
   const std::span<const int32_t> rest = tokens.subspan(walk.tokens);
   Node* node = walk.node;

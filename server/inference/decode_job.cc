@@ -14,6 +14,10 @@
 namespace dreamstate::server {
 namespace {
 
+// A decode with more branches is a choice of one: the ends of the others would push out what is
+// used.
+constexpr int kMostEndsKept = 4;
+
 // A number that a person reads as it was given (0.996, not 0.99599999189376831) and that is the
 // same float when it is read back.
 double Readable(float value) {
@@ -39,6 +43,8 @@ DecodeJob::DecodeJob(const ServingContext& context, DecodeTask task, const CallT
       times_(times),
       sink_(sink),
       writer_(context, task_.session->scheduler->waker()),
+      prefix_(context.prefixes, *task_.session, task_.source),
+      keeps_ends_(prefix_.on() && task_.branches <= kMostEndsKept),
       stall_(context.limits.reader_stall),
       reading_(task_.prompt) {
   if (reading_.empty() && !task_.source.has_last_hidden()) {
@@ -52,11 +58,12 @@ void DecodeJob::Start(JobContext& context) {
   started_ = context.now();
   context.observer().OnPrefixReused(task_.source.token_count());
   const int slot = context.slots()[0];
-  task_.source.Load(context.engine(), slot);
-  if (!reading_.empty()) return;
-  const std::vector<float>& hidden = task_.source.record->last_hidden;
+  prefix_tokens_ = prefix_.Begin(context, slot, reading_, PrefixKeep::kPrompt);
+  read_ = static_cast<size_t>(prefix_tokens_);
+  if (read_ < reading_.size()) return;
+  const std::span<float> hidden = context.last_hidden(slot);
+  if (reading_.empty()) std::ranges::copy(task_.source.record->last_hidden, hidden.begin());
   context.engine().Logits(hidden.data(), 1, context.logits(slot).data());
-  std::copy(hidden.begin(), hidden.end(), context.last_hidden(slot).begin());
   BeginBranches();
 }
 
@@ -83,7 +90,9 @@ void DecodeJob::Poll() {
 
 void DecodeJob::Offer(WorkList& work) {
   if (branches_.empty()) {
-    work.Add(0, WorkKind::kPrefill, static_cast<int64_t>(reading_.size() - read_));
+    const int64_t read = static_cast<int64_t>(read_);
+    work.Add(0, WorkKind::kPrefill,
+             prefix_.ReadTo(read, static_cast<int64_t>(reading_.size())) - read);
     return;
   }
   for (size_t i = 0; i < branches_.size(); ++i) {
@@ -100,16 +109,22 @@ void DecodeJob::Offer(WorkList& work) {
 void DecodeJob::Fill(int tag, int tokens, rwkv::Segment* segment) {
   const size_t count = static_cast<size_t>(tokens);
   bool wants_logits = true;
+  bool wants_hidden = task_.save.has_value();
   bool last = true;
   if (branches_.empty()) {
     segment->slot = job_->slots()[0];
     segment->tokens = std::span(reading_).subspan(read_, count);
     last = read_ + count == reading_.size();
+    if (prefix_.Keeps(static_cast<int64_t>(read_ + count))) {
+      wants_logits = last;
+      wants_hidden = last = true;
+    }
   } else {
     Branch& branch = branches_[static_cast<size_t>(tag)];
     segment->slot = branch.slot;
     if (branch.phase == Branch::Phase::kDecoding) {
       segment->tokens = {&branch.next, 1};
+      wants_hidden = wants_hidden || keeps_ends_;
     } else {
       segment->tokens = std::span(branch.rereading).subspan(branch.reread, count);
       last = branch.reread + count == branch.rereading.size();
@@ -118,12 +133,13 @@ void DecodeJob::Fill(int tag, int tokens, rwkv::Segment* segment) {
   }
   if (!last) return;
   if (wants_logits) segment->logits = job_->logits(segment->slot).data();
-  if (task_.save) segment->last_hidden = job_->last_hidden(segment->slot).data();
+  if (wants_hidden) segment->last_hidden = job_->last_hidden(segment->slot).data();
 }
 
 void DecodeJob::Read(int tag, int tokens) {
   if (branches_.empty()) {
     read_ += static_cast<size_t>(tokens);
+    prefix_.Read(*job_, job_->slots()[0], std::span(reading_).first(read_));
     if (read_ == reading_.size()) BeginBranches();
     return;
   }
@@ -142,8 +158,9 @@ void DecodeJob::BeginBranches() {
   v1::DecodeStart* start = message.mutable_start();
   start->set_model_version(task_.session->VersionName());
   start->set_seed(task_.sampling.seed);
-  start->set_reused_tokens(task_.source.token_count());
-  start->set_prompt_tokens(static_cast<int64_t>(reading_.size()));
+  start->set_reused_tokens(task_.source.token_count() + prefix_tokens_);
+  start->set_prefix_tokens(prefix_tokens_);
+  start->set_prompt_tokens(static_cast<int64_t>(reading_.size()) - prefix_tokens_);
   start->set_prefill_seconds(absl::ToDoubleSeconds(now - started_));
   start->set_queue_seconds(absl::ToDoubleSeconds(started_ - times_.arrival));
   sink_->Send(std::move(message));
@@ -191,7 +208,7 @@ void DecodeJob::Sample(int index) {
   }
   ++branch.sampled;
   branch.next = token;
-  if (task_.save) branch.generated.push_back(token);
+  if (task_.save || keeps_ends_) branch.generated.push_back(token);
   std::optional<rwkv::LogProbs> log_probs;
   if (task_.top_log_probs) {
     log_probs = rwkv::ComputeLogProbs(untouched, token, *task_.top_log_probs);
@@ -226,6 +243,12 @@ void DecodeJob::Conclude(int index, v1::DecodeFinish::Reason reason, int stop_in
   branch.finish.set_generated_tokens(branch.output.returned_tokens());
   branch.finish.set_decode_seconds(absl::ToDoubleSeconds(duration));
   job_->observer().OnBranchDone(branch.output.returned_tokens(), duration);
+  if (keeps_ends_) {
+    std::vector<int32_t> tokens = reading_;
+    const auto begin = branch.generated.begin();
+    tokens.insert(tokens.end(), begin, begin + static_cast<ptrdiff_t>(Consumed(branch)));
+    prefix_.Keep(*job_, branch.slot, tokens);
+  }
   if (task_.save) {
     SettleState(index);
   } else {
@@ -234,11 +257,13 @@ void DecodeJob::Conclude(int index, v1::DecodeFinish::Reason reason, int stop_in
   }
 }
 
+size_t DecodeJob::Consumed(const Branch& branch) const {
+  return branch.generated.size() - (branch.finish.reason() == v1::DecodeFinish::END ? 0 : 1);
+}
+
 void DecodeJob::SettleState(int index) {
   Branch& branch = branches_[static_cast<size_t>(index)];
-  // All sampled tokens were read but the last one, which END does not count among them.
-  const bool ended = branch.finish.reason() == v1::DecodeFinish::END;
-  const size_t consumed = branch.generated.size() - (ended ? 0 : 1);
+  const size_t consumed = Consumed(branch);
   const size_t returned = static_cast<size_t>(branch.output.returned_tokens());
   branch.generated.resize(std::max(returned, consumed));
   if (consumed == returned) {
@@ -251,13 +276,15 @@ void DecodeJob::SettleState(int index) {
   } else {
     // The state has read tokens that were trimmed: make it again. Exact, because splits are.
     branch.generated.resize(returned);
-    task_.source.Load(job_->engine(), branch.slot);
     branch.rereading = reading_;
     branch.rereading.insert(branch.rereading.end(), branch.generated.begin(),
                             branch.generated.end());
-    if (branch.rereading.empty()) {
-      const std::vector<float>& hidden = task_.source.record->last_hidden;
-      std::copy(hidden.begin(), hidden.end(), job_->last_hidden(branch.slot).begin());
+    branch.reread = static_cast<size_t>(
+        prefix_.Begin(*job_, branch.slot, branch.rereading, PrefixKeep::kNothing));
+    if (branch.reread == branch.rereading.size()) {
+      if (branch.rereading.empty()) {
+        std::ranges::copy(task_.source.record->last_hidden, job_->last_hidden(branch.slot).begin());
+      }
       SaveState(index);
       return;
     }

@@ -10,6 +10,7 @@
 #include "server/inference/caller_watch.h"
 #include "server/inference/decode_validation.h"
 #include "server/inference/job.h"
+#include "server/inference/prefix_reuse.h"
 #include "server/inference/serving_context.h"
 #include "server/inference/stall_watch.h"
 #include "server/inference/store_writer.h"
@@ -69,7 +70,7 @@ class DecodeJob final : public Job {
     TextAssembler output;
     int64_t sampled = 0;
     int32_t next = 0;
-    std::vector<int32_t> generated;  // only when the state is to be saved
+    std::vector<int32_t> generated;  // only when its state may be kept or saved
     std::vector<int32_t> rereading;
     size_t reread = 0;
     absl::Time first_token, last_token;
@@ -80,6 +81,9 @@ class DecodeJob final : public Job {
   void Sample(int index);
   void SendPiece(int index);
   void Conclude(int index, v1::DecodeFinish::Reason reason, int stop_index);
+  // Sampled tokens that the branch's slot has read: all but the last, which END does not count
+  // among them.
+  size_t Consumed(const Branch& branch) const;
   // Makes the branch's slot the state that has read exactly what was returned, then saves it.
   void SettleState(int index);
   void SaveState(int index);
@@ -92,10 +96,13 @@ class DecodeJob final : public Job {
   const CallTimes times_;
   DecodeSink* const sink_;
   StoreWriter writer_;
+  PrefixReuse prefix_;
+  const bool keeps_ends_;  // of branches, for the next turn
   StallWatch stall_;
   JobContext* job_ = nullptr;
   std::vector<int32_t> reading_;  // the prompt, or the separator where it must be fed
   size_t read_ = 0;
+  int64_t prefix_tokens_ = 0;  // of reading_ that were known
   bool fed_separator_ = false;
   std::vector<Branch> branches_;  // empty until reading is done
   int branches_done_ = 0;

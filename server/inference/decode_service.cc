@@ -183,7 +183,8 @@ class ScoreCall final : public grpc::ServerUnaryReactor {
     const std::shared_ptr<Scheduler> scheduler = task.session->scheduler;
     return scheduler->Submit(std::make_shared<ScoreJob>(
         std::move(task), times_,
-        [this](absl::StatusOr<ScoreResult> result) { Answer(std::move(result)); }));
+        [this](absl::StatusOr<ScoreResult> result) { Answer(std::move(result)); },
+        context_.prefixes));
   }
 
   void Answer(absl::StatusOr<ScoreResult> result) {

@@ -22,13 +22,21 @@ HarvestJob::HarvestJob(const ServingContext& context, std::shared_ptr<const Harv
       times_(times),
       lease_(std::move(lease)),
       sink_(sink),
-      writer_(context, plan_->session->scheduler->waker()) {}
+      writer_(context, plan_->session->scheduler->waker()),
+      prefix_(context.prefixes, *plan_->session, plan_->source) {}
 
 void HarvestJob::Start(JobContext& context) {
   job_ = &context;
   context.observer().OnPrefixReused(plan_->source.token_count());
   slot_ = context.slots()[0];
-  plan_->source.Load(context.engine(), slot_);
+  // The first state that is asked for is made from what has been read by then, so what is known
+  // beyond it is of no use.
+  const std::span<const int32_t> until_first_mark =
+      std::span(task_.tokens).first(static_cast<size_t>(task_.marks[0].tokens));
+  read_ = prefix_.Begin(context, slot_, until_first_mark, PrefixKeep::kPartings);
+  if (read_ == 0) return;
+  sink_->TokensRead(read_);
+  if (read_ == task_.marks[0].tokens) KeepState();
 }
 
 void HarvestJob::Poll() {
@@ -50,14 +58,14 @@ void HarvestJob::Poll() {
 void HarvestJob::Offer(WorkList& work) {
   if (AllRead() || !failure_.ok() || !reader_has_room_ || writer_.outstanding() >= kMaxWrites)
     return;
-  work.Add(0, WorkKind::kPrefill, task_.marks[mark_].tokens - read_);
+  work.Add(0, WorkKind::kPrefill, prefix_.ReadTo(read_, task_.marks[mark_].tokens) - read_);
 }
 
 void HarvestJob::Fill(int /*tag*/, int tokens, rwkv::Segment* segment) {
   segment->slot = slot_;
   segment->tokens =
       std::span(task_.tokens).subspan(static_cast<size_t>(read_), static_cast<size_t>(tokens));
-  if (read_ + tokens == task_.marks[mark_].tokens) {
+  if (read_ + tokens == task_.marks[mark_].tokens || prefix_.Keeps(read_ + tokens)) {
     segment->last_hidden = job_->last_hidden(slot_).data();
   }
 }
@@ -65,6 +73,7 @@ void HarvestJob::Fill(int /*tag*/, int tokens, rwkv::Segment* segment) {
 void HarvestJob::Read(int /*tag*/, int tokens) {
   read_ += tokens;
   sink_->TokensRead(tokens);
+  prefix_.Read(*job_, slot_, std::span(task_.tokens).first(static_cast<size_t>(read_)));
   if (read_ == task_.marks[mark_].tokens) KeepState();
 }
 

@@ -9,6 +9,7 @@
 #include "server/inference/harvest_memory.h"
 #include "server/inference/harvest_validation.h"
 #include "server/inference/job.h"
+#include "server/inference/prefix_reuse.h"
 #include "server/inference/serving_context.h"
 #include "server/inference/store_writer.h"
 
@@ -64,6 +65,7 @@ class HarvestJob final : public Job {
   std::shared_ptr<HarvestMemory::Lease> lease_;
   HarvestSink* const sink_;
   StoreWriter writer_;
+  PrefixReuse prefix_;
   JobContext* job_ = nullptr;
   int slot_ = -1;
   int64_t read_ = 0;

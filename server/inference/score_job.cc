@@ -9,8 +9,11 @@
 
 namespace dreamstate::server {
 
-ScoreJob::ScoreJob(ScoreTask task, const CallTimes& times, Done done)
-    : task_(std::move(task)), times_(times), done_(std::move(done)) {}
+ScoreJob::ScoreJob(ScoreTask task, const CallTimes& times, Done done, state::PrefixTrie* prefixes)
+    : task_(std::move(task)),
+      times_(times),
+      done_(std::move(done)),
+      prefix_(prefixes, *task_.session, task_.source) {}
 
 void ScoreJob::Start(JobContext& context) {
   job_ = &context;
@@ -27,15 +30,30 @@ void ScoreJob::Start(JobContext& context) {
   nats_.assign(reading_.size(), 0.0f);
   context.observer().OnPrefixReused(task_.source.token_count());
   const int slot = context.slots()[0];
-  task_.source.Load(context.engine(), slot);
-  if (!first_is_known) return;
+  read_ = static_cast<size_t>(prefix_.Begin(context, slot, task_.context, PrefixKeep::kPrompt));
+  // What predicts the first target without being read: the source, or a context that is known.
+  const float* hidden = nullptr;
+  if (first_is_known) {
+    hidden = task_.source.record->last_hidden.data();
+  } else if (read_ > 0 && read_ == task_.context.size()) {
+    hidden = context.last_hidden(slot).data();
+  }
+  if (hidden == nullptr) return;
   const std::span<float> logits = context.logits(slot);
-  context.engine().Logits(task_.source.record->last_hidden.data(), 1, logits.data());
-  first_nats_.push_back(context.engine().Loss(logits.data(), task_.target.front()));
+  context.engine().Logits(hidden, 1, logits.data());
+  const float nats = context.engine().Loss(logits.data(), task_.target.front());
+  if (first_is_known) {
+    first_nats_.push_back(nats);
+  } else {
+    nats_[read_ - 1] = nats;
+  }
 }
 
 void ScoreJob::Offer(WorkList& work) {
-  if (!done()) work.Add(0, WorkKind::kPrefill, static_cast<int64_t>(reading_.size() - read_));
+  if (done()) return;
+  const int64_t read = static_cast<int64_t>(read_);
+  work.Add(0, WorkKind::kPrefill,
+           prefix_.ReadTo(read, static_cast<int64_t>(reading_.size())) - read);
 }
 
 void ScoreJob::Fill(int /*tag*/, int tokens, rwkv::Segment* segment) {
@@ -44,9 +62,17 @@ void ScoreJob::Fill(int /*tag*/, int tokens, rwkv::Segment* segment) {
   segment->tokens = std::span(reading_).subspan(read_, count);
   segment->targets = std::span(targets_).subspan(read_, count);
   segment->nll = nats_.data() + read_;
+  if (prefix_.Keeps(static_cast<int64_t>(read_ + count))) {
+    segment->last_hidden = job_->last_hidden(segment->slot).data();
+  }
 }
 
-void ScoreJob::Read(int /*tag*/, int tokens) { read_ += static_cast<size_t>(tokens); }
+void ScoreJob::Read(int /*tag*/, int tokens) {
+  read_ += static_cast<size_t>(tokens);
+  if (read_ <= task_.context.size()) {
+    prefix_.Read(*job_, job_->slots()[0], std::span(task_.context).first(read_));
+  }
+}
 
 void ScoreJob::End(const absl::Status& status) {
   if (!status.ok()) {

@@ -8,6 +8,7 @@
 #include "server/inference/caller_watch.h"
 #include "server/inference/decode_validation.h"
 #include "server/inference/job.h"
+#include "server/inference/prefix_reuse.h"
 
 namespace dreamstate::server {
 
@@ -21,7 +22,9 @@ class ScoreJob final : public Job {
   using Done = std::function<void(absl::StatusOr<ScoreResult>)>;
 
   // `task.source` is resolved. `done` is called once, on the loop thread, and must not block.
-  ScoreJob(ScoreTask task, const CallTimes& times, Done done);
+  // `prefixes` may be null.
+  ScoreJob(ScoreTask task, const CallTimes& times, Done done,
+           state::PrefixTrie* prefixes = nullptr);
 
   std::string_view kind() const override { return "score"; }
   absl::Time arrival() const override { return times_.arrival; }
@@ -39,6 +42,7 @@ class ScoreJob final : public Job {
   const ScoreTask task_;
   const CallTimes times_;
   Done done_;
+  PrefixReuse prefix_;  // of the context
   JobContext* job_ = nullptr;
   std::vector<int32_t> reading_;  // all but the last target token
   std::vector<int32_t> targets_;  // of each token read; -1 where nothing is scored

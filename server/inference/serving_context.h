@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/base/clock.h"
+#include "core/state/prefix_trie.h"
 #include "core/state/store.h"
 #include "server/inference/executor.h"
 #include "server/inference/model_session.h"
@@ -13,7 +14,8 @@ namespace dreamstate::server {
 struct ServingContext {
   const ModelDirectory* models = nullptr;
   state::StateStore* store = nullptr;
-  Executor* executor = nullptr;  // for the store
+  Executor* executor = nullptr;           // for the store
+  state::PrefixTrie* prefixes = nullptr;  // null: every prompt is read whole
   const Clock* clock = &Clock::Real();
   RequestLimits limits;
 };
