@@ -68,12 +68,18 @@ class Metrics::Sampled : public prometheus::Collectable {
     MutexLock lock(mutex_);
     store_ = std::move(store);
   }
+  void Watch(std::weak_ptr<state::PrefixTrie> prefixes) {
+    MutexLock lock(mutex_);
+    prefixes_ = std::move(prefixes);
+  }
 
   std::vector<prometheus::MetricFamily> Collect() const override {
     std::shared_ptr<state::PooledStateStore> store;
+    std::shared_ptr<state::PrefixTrie> prefixes;
     {
       MutexLock lock(mutex_);
       store = store_.lock();
+      prefixes = prefixes_.lock();
     }
     using prometheus::MetricType;
     std::vector<prometheus::MetricFamily> families;
@@ -81,6 +87,7 @@ class Metrics::Sampled : public prometheus::Collectable {
                         "Memory of the process",
                         MetricType::Gauge,
                         {Sample("", "", static_cast<double>(ResidentBytes()))}});
+    if (prefixes != nullptr) CollectPrefixes(prefixes->stats(), &families);
     if (store == nullptr) return families;
     const state::StoreStats stored = store->Stats();
     const state::PoolStats pool = store->pool_stats();
@@ -105,6 +112,25 @@ class Metrics::Sampled : public prometheus::Collectable {
   }
 
  private:
+  static void CollectPrefixes(const state::PrefixStats& stats,
+                              std::vector<prometheus::MetricFamily>* families) {
+    using prometheus::MetricType;
+    const auto add = [&](const char* name, const char* help, MetricType type,
+                         std::vector<prometheus::ClientMetric> metrics) {
+      families->push_back({name, help, type, std::move(metrics)});
+    };
+    add("dreamstate_prefix_lookups_total", "Texts looked up, by whether a prefix was known",
+        MetricType::Counter,
+        {Count("result", "hit", stats.hits), Count("result", "miss", stats.misses)});
+    add("dreamstate_prefix_tokens_total", "Tokens not read because their prefix was known",
+        MetricType::Counter, {Count("", "", stats.tokens)});
+    add("dreamstate_prefix_states", "States of prefixes held", MetricType::Gauge,
+        {Sample("", "", static_cast<double>(stats.states))});
+    add("dreamstate_prefix_bytes", "Bytes that known prefixes take", MetricType::Gauge,
+        {Sample("", "", static_cast<double>(stats.bytes))});
+    add("dreamstate_prefix_evicted_total", "States of prefixes that left to make room",
+        MetricType::Counter, {Count("", "", stats.evicted)});
+  }
   static prometheus::ClientMetric Labelled(const char* label, const char* value) {
     prometheus::ClientMetric metric;
     if (*label != '\0') metric.label.push_back({label, value});
@@ -123,6 +149,7 @@ class Metrics::Sampled : public prometheus::Collectable {
 
   mutable Mutex mutex_;
   std::weak_ptr<state::PooledStateStore> store_ ABSL_GUARDED_BY(mutex_);
+  std::weak_ptr<state::PrefixTrie> prefixes_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Called in every step: series are looked up once.
@@ -310,6 +337,10 @@ void Metrics::OnBundleServing(const Bundle& bundle) {
 
 void Metrics::WatchStore(std::weak_ptr<state::PooledStateStore> store) {
   sampled_->Watch(std::move(store));
+}
+
+void Metrics::WatchPrefixes(std::weak_ptr<state::PrefixTrie> prefixes) {
+  sampled_->Watch(std::move(prefixes));
 }
 
 }  // namespace dreamstate::server

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "core/state/pool.h"
+#include "core/state/prefix_trie.h"
 #include "grpcpp/support/status.h"
 #include "prometheus/collectable.h"
 #include "prometheus/counter.h"
@@ -61,6 +62,8 @@ class Metrics {
 
   // States are counted when somebody looks, as long as the store lives.
   void WatchStore(std::weak_ptr<state::PooledStateStore> store);
+  // So are known prefixes.
+  void WatchPrefixes(std::weak_ptr<state::PrefixTrie> prefixes);
 
  private:
   class ModelObserver;

@@ -63,6 +63,11 @@ const std::vector<Option>& Table() {
        kMaxInt},
       {"pool_max_bytes", &Options::pool_max_bytes, "memory for the states used last, bytes", 0,
        kMaxInt},
+      {"prefix_pool_max_bytes", &Options::prefix_pool_max_bytes,
+       "memory for states of texts that were read, so that what begins like them is read from "
+       "there "
+       "on, bytes; 0 switches it off",
+       0, kMaxInt},
       {"expiry_sweep_seconds", &Options::expiry_sweep_seconds,
        "how often states past their time-to-live are deleted, seconds", 0.01, 86400},
       {"threads", &Options::threads, "threads that compute; 0 = one for each processor", 0, 1024},

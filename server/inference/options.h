@@ -23,6 +23,7 @@ struct Options {
   std::string store;
   int64_t store_max_bytes = int64_t{64} << 30;
   int64_t pool_max_bytes = int64_t{256} << 20;
+  int64_t prefix_pool_max_bytes = int64_t{256} << 20;
   double expiry_sweep_seconds = 60;
   int64_t threads = 0;
   int64_t step_max_tokens = 256;

@@ -2,7 +2,7 @@
 // was read before, and chooses which states on the way are kept for others.
 //
 // What is kept costs memory (a state: 198 KiB of the model that ships, 2.4 MB of one with 0.19B
-// parameters, whatever its length) and a copy (measured: the time of one or two tokens' reading).
+// parameters, whatever its length) and a copy (measured: no more than the reading of a token).
 // So these are kept:
 //   the end of a prompt      the same prompt again (branches of an evaluation, retries), or with
 //                            more behind it

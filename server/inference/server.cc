@@ -16,6 +16,7 @@
 #include "core/base/strings.h"
 #include "core/repository/repository.h"
 #include "core/state/pool.h"
+#include "core/state/prefix_trie.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/resource_quota.h"
 #include "grpcpp/server.h"
@@ -118,6 +119,7 @@ struct Server::Parts {
   CallTracker calls{&metrics};
   std::unique_ptr<prometheus::Exposer> exposer;
   std::shared_ptr<state::PooledStateStore> store;
+  std::shared_ptr<state::PrefixTrie> prefixes;  // null: switched off
   std::unique_ptr<ExpirySweeper> sweeper;
   std::unique_ptr<Health> health;
   std::unique_ptr<ModelHost> host;
@@ -180,6 +182,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   parts->store =
       std::make_shared<state::PooledStateStore>(std::move(store), options.pool_max_bytes);
   parts->metrics.WatchStore(parts->store);
+  if (options.prefix_pool_max_bytes > 0) {
+    parts->prefixes = std::make_shared<state::PrefixTrie>(options.prefix_pool_max_bytes);
+    parts->metrics.WatchPrefixes(parts->prefixes);
+  }
   if (!options.admin_address.empty()) {
     DS_ASSIGN_OR_RETURN(parts->exposer, Expose(options.admin_address, parts->metrics));
     parts->admin_port = parts->exposer->GetListeningPorts().front();
@@ -195,6 +201,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   context.models = parts->host.get();
   context.store = parts->store.get();
   context.executor = parts->executor.get();
+  context.prefixes = parts->prefixes.get();
   context.limits = Limits(options);
   parts->model_service = std::make_unique<ModelService>(parts->host.get());
   parts->state_service = std::make_unique<StateService>(context, &parts->metrics);
