@@ -26,7 +26,8 @@ namespace {
 // document and no fetch is, and deletes itself when gRPC is done with it.
 class HarvestStream final
     : public grpc::ServerBidiReactor<v1::HarvestStatesRequest, v1::HarvestStatesResponse>,
-      public HarvestSink {
+      public HarvestSink,
+      public OpenStream {
  public:
   HarvestStream(const ServingContext& context, std::shared_ptr<HarvestMemory> memory,
                 const grpc::CallbackServerContext& call)
@@ -35,14 +36,22 @@ class HarvestStream final
         times_(TimesOf(call, *context.clock)),
         caller_(times_.cancelled),
         last_progress_(times_.arrival),
-        stall_(context.limits.reader_stall) {
+        stall_(context.limits.reader_stall),
+        last_answers_(context.limits.reader_stall) {
+    if (context_.streams != nullptr) context_.streams->Add(this);
     Turn turn(*this);
   }
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    if (context_.streams != nullptr) context_.streams->Remove(this);
+    delete this;
+  }
+
+  bool BeginVisit() override;
+  void EndVisit(bool draining) override;
 
   bool HasRoom() override;
   absl::Time alarm() override;
@@ -64,6 +73,7 @@ class HarvestStream final
     }
     ~Turn() ABSL_UNLOCK_FUNCTION() {
       stream_.ReadNext();
+      stream_.NoteSilence();
       const std::optional<absl::Status> end = stream_.End();
       HarvestStream& stream = stream_;
       stream_.mutex_.Unlock();
@@ -96,6 +106,14 @@ class HarvestStream final
   void Write(v1::HarvestStatesResponse message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReadNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !handling_ && fetches_ == 0 && in_flight_.empty();
+  }
+  bool AllTold() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !writing_ && queue_.empty(); }
+  // Keeps silent_since_ up to date.
+  void NoteSilence() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nobody reads the answers.
+  void ReaderStalled() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The status to finish with when the time has come; answers once.
   std::optional<absl::Status> End() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -120,6 +138,10 @@ class HarvestStream final
   bool summarised_ ABSL_GUARDED_BY(mutex_) = false;
   bool have_plan_ ABSL_GUARDED_BY(mutex_) = false;
   int fetches_ ABSL_GUARDED_BY(mutex_) = 0;
+  int visits_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  // Since when nothing runs, all is told and the client says nothing.
+  absl::Time silent_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   std::map<std::string, int64_t> in_flight_ ABSL_GUARDED_BY(mutex_);  // document id -> bytes
   int64_t bytes_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
@@ -132,6 +154,7 @@ class HarvestStream final
   v1::HarvestSummary summary_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_progress_ ABSL_GUARDED_BY(mutex_);
   StallWatch stall_ ABSL_GUARDED_BY(mutex_);
+  StallWatch last_answers_ ABSL_GUARDED_BY(mutex_);  // when no document runs
 };
 
 void HarvestStream::ReadNext() {
@@ -294,16 +317,48 @@ absl::Status HarvestStream::Submit(DocumentTask task) {
 
 bool HarvestStream::HasRoom() {
   Turn turn(*this);
-  if (!stall_.Check({.has_room = !full_, .taken = taken_}, context_.clock->Now())) {
-    gone_ = true;
-    queue_.clear();
-    Fail(QuotaError(
-             "stream reader",
-             StrCat("nothing was read for ", absl::FormatDuration(context_.limits.reader_stall)),
-             {}),
-         Running::kEnd);
-  }
+  if (!stall_.Check({.has_room = !full_, .taken = taken_}, context_.clock->Now())) ReaderStalled();
   return !full_;
+}
+
+void HarvestStream::ReaderStalled() {
+  gone_ = true;
+  queue_.clear();
+  Fail(QuotaError(
+           "stream reader",
+           StrCat("nothing was read for ", absl::FormatDuration(context_.limits.reader_stall)), {}),
+       Running::kEnd);
+}
+
+bool HarvestStream::BeginVisit() {
+  MutexLock lock(mutex_);
+  if (finished_) return false;
+  ++visits_;
+  return true;
+}
+
+void HarvestStream::EndVisit(bool draining) {
+  Turn turn(*this);
+  --visits_;
+  draining_ = draining_ || draining;
+  const absl::Time now = context_.clock->Now();
+  if (IsIdle() && !last_answers_.Check({.has_room = AllTold(), .taken = taken_}, now)) {
+    ReaderStalled();
+  }
+  const absl::Duration limit = context_.limits.stream_silence;
+  if (now - silent_since_ >= limit) {
+    Fail(QuotaError("stream writer", StrCat("nothing was sent for ", absl::FormatDuration(limit)),
+                    {}),
+         Running::kGoOn);
+  }
+}
+
+void HarvestStream::NoteSilence() {
+  if (!reading_ || !IsIdle() || !AllTold()) {
+    silent_since_ = absl::InfiniteFuture();
+  } else if (silent_since_ == absl::InfiniteFuture()) {
+    silent_since_ = context_.clock->Now();
+  }
 }
 
 absl::Time HarvestStream::alarm() {
@@ -434,9 +489,15 @@ void HarvestStream::OnCancel() {
 }
 
 std::optional<absl::Status> HarvestStream::End() {
-  if (finished_ || handling_ || fetches_ > 0 || !in_flight_.empty()) return std::nullopt;
+  if (finished_ || visits_ > 0 || !IsIdle()) return std::nullopt;
   if (failure_.ok()) {
-    if (!reads_done_) return std::nullopt;
+    if (!reads_done_ && draining_) {
+      failure_ = UnavailableError("the server is shutting down", absl::Seconds(1));
+    } else if (!reads_done_) {
+      return std::nullopt;
+    }
+  }
+  if (failure_.ok()) {
     if (!have_plan_) {
       failure_ = FieldError("options", "expected options in the first message of the stream");
     } else if (!summarised_) {

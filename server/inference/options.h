@@ -32,6 +32,7 @@ struct Options {
   int64_t prompt_max_tokens = int64_t{1} << 20;
   int64_t message_max_bytes = int64_t{16} << 20;
   double reader_stall_seconds = 30;
+  double stream_silence_seconds = 60;
   double drain_seconds = 30;
   bool reflection = false;
   bool error_debug_details = false;

@@ -26,6 +26,8 @@ struct RequestLimits {
   // A reader that takes nothing for this long is ended and its slots are freed; so is an upload
   // that sends nothing.
   absl::Duration reader_stall = absl::Seconds(30);
+  // A stream whose client sends nothing for so long while nothing of it runs is ended.
+  absl::Duration stream_silence = absl::Seconds(60);
 
   // Each may hold a whole state file in memory.
   int max_uploads = 16;

@@ -49,6 +49,8 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kClientPingMs = 10'000;
 // Messages on their way in and out, all connections together, in largest messages.
 constexpr int64_t kMessagesInMemory = 64;
+// How often streams are looked at that may have gone silent.
+constexpr absl::Duration kVisitStreams = absl::Milliseconds(500);
 // Time for last statuses to reach their readers after their calls were ended.
 constexpr absl::Duration kFlush = absl::Seconds(1);
 
@@ -77,6 +79,7 @@ RequestLimits Limits(const Options& options) {
   limits.max_message_bytes = options.message_max_bytes;
   limits.max_text_tokens = options.prompt_max_tokens;
   limits.reader_stall = absl::Seconds(options.reader_stall_seconds);
+  limits.stream_silence = absl::Seconds(options.stream_silence_seconds);
   return limits;
 }
 
@@ -124,6 +127,7 @@ struct Server::Parts {
   std::unique_ptr<Health> health;
   std::unique_ptr<ModelHost> host;
   std::unique_ptr<Executor> executor;
+  std::unique_ptr<OpenStreams> streams;
   std::unique_ptr<ModelService> model_service;
   std::unique_ptr<StateService> state_service;
   std::unique_ptr<DecodeService> decode_service;
@@ -192,6 +196,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
   parts->health = std::make_unique<Health>(options.models);
   parts->executor = std::make_unique<Executor>(kExecutorThreads, kExecutorQueue);
+  parts->streams = std::make_unique<OpenStreams>(kVisitStreams);
   parts->host = std::make_unique<ModelHost>(
       std::move(repository), HostOptions(options), &parts->metrics,
       [health = parts->health.get()](const std::string& model, bool serving) {
@@ -201,6 +206,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   context.models = parts->host.get();
   context.store = parts->store.get();
   context.executor = parts->executor.get();
+  context.streams = parts->streams.get();
   context.prefixes = parts->prefixes.get();
   context.limits = Limits(options);
   parts->model_service = std::make_unique<ModelService>(parts->host.get());
@@ -236,6 +242,7 @@ bool Server::Drain(absl::Duration limit) {
   const absl::Time end = absl::Now() + limit;
   const auto left = [&] { return std::max(end - absl::Now(), absl::ZeroDuration()); };
   parts_->health->BeginDrain();
+  parts_->streams->BeginDrain();
   bool finished = parts_->host->Drain(left());
   // Jobs are done before their calls are: states are stored and last messages sent.
   finished &= parts_->calls.WaitIdle(left());

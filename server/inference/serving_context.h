@@ -6,6 +6,7 @@
 #include "core/state/store.h"
 #include "server/inference/executor.h"
 #include "server/inference/model_session.h"
+#include "server/inference/open_streams.h"
 #include "server/inference/request_limits.h"
 
 namespace dreamstate::server {
@@ -15,6 +16,7 @@ struct ServingContext {
   const ModelDirectory* models = nullptr;
   state::StateStore* store = nullptr;
   Executor* executor = nullptr;           // for the store
+  OpenStreams* streams = nullptr;         // null: nobody visits them
   state::PrefixTrie* prefixes = nullptr;  // null: every prompt is read whole
   const Clock* clock = &Clock::Real();
   RequestLimits limits;

@@ -49,9 +49,11 @@ class HarvestOnlyService final : public v1::StateService::CallbackService {
 struct GrpcServing {
   explicit GrpcServing(
       SchedulerOptions options = {},
-      const std::function<void(RequestLimits&)>& limit = [](RequestLimits&) {})
-      : serving(options) {
+      const std::function<void(RequestLimits&)>& limit = [](RequestLimits&) {},
+      const Clock& clock = Clock::Real())
+      : serving(options, clock) {
     limit(serving.context.limits);
+    serving.context.streams = &streams;
     decode_service = std::make_unique<DecodeService>(serving.context);
     state_service = std::make_unique<HarvestOnlyService>(serving.context);
     grpc::ServerBuilder builder;
@@ -130,6 +132,7 @@ struct GrpcServing {
     return result;
   }
 
+  OpenStreams streams;  // visited when a test says so
   Serving serving;
   std::unique_ptr<DecodeService> decode_service;
   std::unique_ptr<HarvestOnlyService> state_service;

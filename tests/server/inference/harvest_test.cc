@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "core/rwkv/engine.h"
 #include "server/inference/harvest_memory.h"
 #include "server/inference/state_messages.h"
@@ -423,6 +426,140 @@ TEST(HarvestStates, DrainingEndsStreamsUnavailableAfterWhatRuns) {
   const auto harvested = GrpcServing::ReadAll(*stream);
   EXPECT_EQ(harvested.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(harvested.states.count("runs"), 1u);
+}
+
+// Lets time pass for the streams until the client of one has seen its end.
+template <typename Stream>
+GrpcServing::Harvested EndOf(Stream& stream, GrpcServing& grpc, ManualClock& clock,
+                             absl::Duration step) {
+  GrpcServing::Harvested harvested;
+  std::atomic<bool> ended = false;
+  std::thread reader([&] {
+    harvested = GrpcServing::ReadAll(stream);
+    ended = true;
+  });
+  while (!ended) {
+    clock.Advance(step);
+    grpc.streams.VisitAll();
+    std::this_thread::yield();
+  }
+  reader.join();
+  return harvested;
+}
+
+TEST(HarvestStates, ASilentStreamIsEndedAndItsPlaceIsFree) {
+  ManualClock clock;
+  GrpcServing grpc(
+      {},
+      [](RequestLimits& limits) {
+        limits.max_harvest_streams = 1;
+        limits.reader_stall = absl::Hours(100);
+      },
+      clock);
+  // One that harvested, one that sent options, one that never said a word.
+  for (const int messages : {2, 1, 0}) {
+    SCOPED_TRACE(messages);
+    grpc::ClientContext context;
+    auto stream = grpc.states->HarvestStates(&context);
+    if (messages > 0) {
+      ASSERT_TRUE(stream->Write(Options()));
+    }
+    if (messages > 1) {
+      ASSERT_TRUE(stream->Write(Document("doc", "text")));
+      v1::HarvestStatesResponse message;
+      ASSERT_TRUE(stream->Read(&message));
+      EXPECT_TRUE(message.has_state());
+      // It speaks often enough.
+      for (int i = 0; i < 5; ++i) {
+        clock.Advance(absl::Seconds(50));
+        grpc.streams.VisitAll();
+        ASSERT_TRUE(stream->Write(Document("doc" + std::to_string(i), "text")));
+        do {
+          ASSERT_TRUE(stream->Read(&message));
+        } while (!message.has_state());
+      }
+      EXPECT_EQ(grpc.Harvest({Options()}).status.error_code(),
+                grpc::StatusCode::RESOURCE_EXHAUSTED);
+    }
+    const auto harvested = EndOf(*stream, grpc, clock, absl::Seconds(61));
+    EXPECT_EQ(harvested.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_EQ(harvested.status.error_message(), "stream writer: nothing was sent for 1m");
+    EXPECT_TRUE(grpc.Harvest({Options(), Document("doc", "text")}).status.ok());
+  }
+}
+
+TEST(HarvestStates, AStreamOfWhichSomethingRunsIsNotSilent) {
+  ManualClock clock;
+  GrpcServing grpc(
+      {}, [](RequestLimits& limits) { limits.reader_stall = absl::Hours(100); }, clock);
+  grpc.serving.store.HoldPuts();
+  grpc::ClientContext context;
+  auto stream = grpc.states->HarvestStates(&context);
+  ASSERT_TRUE(stream->Write(Options()));
+  ASSERT_TRUE(stream->Write(Document("doc", "text")));
+  grpc.serving.store.WaitForHeldPuts(1);
+  for (int i = 0; i < 3; ++i) {
+    clock.Advance(absl::Minutes(10));
+    grpc.streams.VisitAll();
+  }
+  grpc.serving.store.ReleasePuts();
+  stream->WritesDone();
+  const auto harvested = GrpcServing::ReadAll(*stream);
+  EXPECT_TRUE(harvested.status.ok()) << harvested.status.error_message();
+  EXPECT_EQ(harvested.states.size(), 1u);
+}
+
+TEST(HarvestStates, AnswersThatNobodyReadsHoldNoPlace) {
+  ManualClock clock;
+  GrpcServing grpc(
+      {},
+      [](RequestLimits& limits) {
+        limits.max_harvest_streams = 1;
+        limits.stream_queue_messages = 10'000;
+        limits.harvest_queue_bytes = int64_t{1} << 30;
+      },
+      clock);
+  grpc::ClientContext context;
+  auto stream = grpc.states->HarvestStates(&context);
+  ASSERT_TRUE(stream->Write(Options([](v1::HarvestOptions& o) { o.set_inline_tensors(true); })));
+  // Far more than what gRPC takes unread; all of it is computed.
+  for (int i = 0; i < 600; ++i) {
+    ASSERT_TRUE(stream->Write(Document("doc" + std::to_string(i), "text")));
+  }
+  stream->WritesDone();
+  grpc::Status next;
+  do {
+    clock.Advance(absl::Seconds(20));
+    grpc.streams.VisitAll();
+    next = grpc.Harvest({Options(), Document("doc", "text")}).status;
+  } while (next.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_TRUE(next.ok()) << next.error_message();
+  EXPECT_EQ(GrpcServing::ReadAll(*stream).status.error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST(HarvestStates, ADrainEndsSilentStreamsAtOnceAndOthersAfterWhatRuns) {
+  GrpcServing grpc;
+  grpc.serving.store.HoldPuts();
+  grpc::ClientContext silent_context, mute_context, busy_context;
+  auto silent = grpc.states->HarvestStates(&silent_context);
+  ASSERT_TRUE(silent->Write(Options()));
+  auto mute = grpc.states->HarvestStates(&mute_context);
+  auto busy = grpc.states->HarvestStates(&busy_context);
+  ASSERT_TRUE(busy->Write(Options()));
+  ASSERT_TRUE(busy->Write(Document("doc", "text")));
+  grpc.serving.store.WaitForHeldPuts(1);
+  grpc.streams.BeginDrain();
+  EXPECT_EQ(GrpcServing::ReadAll(*silent).status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(GrpcServing::ReadAll(*mute).status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  grpc.serving.store.ReleasePuts();
+  const auto harvested = GrpcServing::ReadAll(*busy);
+  EXPECT_EQ(harvested.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(harvested.states.count("doc"), 1u);
+  // One that comes late.
+  grpc::ClientContext late_context;
+  auto late = grpc.states->HarvestStates(&late_context);
+  EXPECT_EQ(GrpcServing::ReadAll(*late).status.error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
 TEST(HarvestMemory, BoundsStreamsAndWhatIsRemembered) {
