@@ -35,6 +35,34 @@ bool WantsLast(const Segment& segment) {
   return segment.logits != nullptr || segment.last_hidden != nullptr;
 }
 
+// Where the logits of a batch go when they lie evenly, so that the head may write them there
+// itself.
+struct LogitsRows {
+  float* first = nullptr;
+  int64_t stride = 0;  // in floats; 0 when they do not, or when not everything wanted is logits
+};
+
+LogitsRows RowsOfLogits(std::span<const Segment> batch, int64_t vocab) {
+  LogitsRows rows;
+  const float* next = nullptr;
+  for (const Segment& segment : batch) {
+    if (!WantsLast(segment)) continue;
+    if (segment.logits == nullptr) return {};
+    if (rows.first == nullptr) {
+      rows = {segment.logits, vocab};
+    } else if (next == nullptr) {
+      const auto bytes = static_cast<int64_t>(reinterpret_cast<uintptr_t>(segment.logits) -
+                                              reinterpret_cast<uintptr_t>(rows.first));
+      rows.stride = bytes / static_cast<int64_t>(sizeof(float));
+      if (rows.stride < vocab) return {};
+    } else if (segment.logits != next) {
+      return {};
+    }
+    next = segment.logits == rows.first ? nullptr : segment.logits + rows.stride;
+  }
+  return rows;
+}
+
 absl::Status CheckSegment(const Segment& segment, const Config& config, int slots) {
   if (segment.slot < 0 || segment.slot >= slots) {
     return absl::InvalidArgumentError(
@@ -122,8 +150,13 @@ absl::Status Engine::Forward(std::span<const Segment> batch) {
 }
 
 void Engine::Logits(const float* last_hidden, int rows, float* logits) {
-  const GemmTask head = Product(weights_->head, last_hidden, logits, rows);
-  kernels::Gemm({&head, 1}, {workspace_.gemm_scratch.get(), workspace_.gemm_scratch_bytes}, pool_);
+  Head(last_hidden, rows, logits, config().vocab);
+}
+
+void Engine::Head(const float* hidden, int rows, float* logits, int64_t stride) {
+  GemmTask head = Product(weights_->head, hidden, logits, rows);
+  head.y_stride = stride;
+  Products({&head, 1});
 }
 
 float Engine::Loss(const float* logits, int32_t target) {
@@ -299,6 +332,11 @@ void Engine::LastRows(std::span<const Segment> batch) {
   const bool any_logits = std::any_of(
       batch.begin(), batch.end(), [](const Segment& segment) { return segment.logits != nullptr; });
   if (!any_logits) return;
+  const LogitsRows rows = RowsOfLogits(batch, sizes.vocab);
+  if (rows.stride > 0) {
+    Head(ws.hidden.get(), wanted, rows.first, rows.stride);
+    return;
+  }
   Logits(ws.hidden.get(), wanted, ws.logits.get());
   const float* logits = ws.logits.get();
   for (const Segment& segment : batch) {

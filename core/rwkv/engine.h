@@ -85,6 +85,8 @@ class Engine {
   void LastRows(std::span<const Segment> batch);
   void CarryShift(std::span<const Segment> batch, int layer, int part);
   void Products(std::span<const kernels::GemmTask> tasks);
+  // logits: [rows][stride]
+  void Head(const float* hidden, int rows, float* logits, int64_t stride);
 
   std::shared_ptr<const Weights> weights_;
   Options options_;

@@ -22,7 +22,7 @@ constexpr const GemmKernels* kByIsa[kIsaCount] = {
 // run inline.
 constexpr int64_t kPieceProducts = 64 * 1024;
 // Elements of x that one piece of the conversion should have.
-constexpr int64_t kPieceConversion = 16 * 1024;
+constexpr int64_t kPieceConversion = 4 * 1024;
 // Rows that a tile of AMX may read behind the last.
 constexpr int kSpareRows = 15;
 
@@ -84,21 +84,35 @@ size_t ConvertedOffset(std::span<const GemmTask> tasks, size_t index) {
 
 void ConvertInputs(const GemmKernels& kernels, std::span<const GemmTask> tasks, std::byte* scratch,
                    ThreadPool& pool) {
+  const auto converts = [tasks](size_t i) {
+    return NeedsConversion(tasks[i]) && FirstToShare(tasks, i) == i;
+  };
+  int64_t rows = 0;
+  int64_t elements = 0;
   for (size_t i = 0; i < tasks.size(); ++i) {
-    const GemmTask& task = tasks[i];
-    if (!NeedsConversion(task) || FirstToShare(tasks, i) != i) continue;
-    const GemmFormat& format = FormatOf(kernels, task);
-    const int inputs = task.w->inputs();
-    const ConvertedStrides strides = StridesOf(format, task);
-    std::byte* converted = scratch + ConvertedOffset(tasks, i);
-    pool.ParallelFor(task.rows, kPieceConversion / (inputs + 1) + 1,
-                     [&](int64_t begin, int64_t end, int) {
-                       for (int64_t m = begin; m < end; ++m) {
-                         format.convert_row(task.x + m * task.x_stride, inputs,
+    if (!converts(i)) continue;
+    rows += tasks[i].rows;
+    elements += static_cast<int64_t>(tasks[i].rows) * tasks[i].w->inputs();
+  }
+  if (rows == 0) return;
+  // One region for the rows of all tasks, one task behind the other.
+  pool.ParallelFor(rows, kPieceConversion / (elements / rows + 1) + 1,
+                   [&](int64_t begin, int64_t end, int) {
+                     int64_t first = 0;
+                     for (size_t i = 0; i < tasks.size() && first < end; ++i) {
+                       if (!converts(i)) continue;
+                       const GemmTask& task = tasks[i];
+                       const GemmFormat& format = FormatOf(kernels, task);
+                       const ConvertedStrides strides = StridesOf(format, task);
+                       std::byte* converted = scratch + ConvertedOffset(tasks, i);
+                       const int64_t to = std::min<int64_t>(end - first, task.rows);
+                       for (int64_t m = std::max<int64_t>(begin - first, 0); m < to; ++m) {
+                         format.convert_row(task.x + m * task.x_stride, task.w->inputs(),
                                             converted + m * strides.row, strides.block);
                        }
-                     });
-  }
+                       first += task.rows;
+                     }
+                   });
 }
 
 // Units [begin, end) of one task.

@@ -17,6 +17,8 @@ struct Int8Sums {
   static constexpr int kStepXBytes = kXBytes;
   static constexpr int kBlockSteps = kInt8Steps;
   static constexpr int kMostSteps = kInt8Steps;
+  // Two blocks: one passes too fast for memory to answer when rows are few.
+  static constexpr int64_t kBlockAhead = 2 * (kInt8Steps + 1) * kGemmStepBytes;
   static constexpr int kWeightHead = kGemmStepBytes;  // scales, as wide as a step
   static constexpr int kXHead = sizeof(Int8RowHead);
   static constexpr int kXBlockBytes = kXHead + kInt8Steps * kXBytes;

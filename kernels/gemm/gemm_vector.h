@@ -24,6 +24,7 @@ inline constexpr int64_t kGemmAhead = 8192;
 //   kStepInputs                inputs a step
 //   kStepXBytes                bytes of a row of x a step
 //   kBlockSteps                steps after which the next rows take their turn
+//   kBlockAhead                how far ahead the last rows of a block ask for weights
 //   kMostSteps                 steps of one call of a tile at most
 //   WeightOffset(s), XOffset(block, s)  bytes before step s, a multiple of kBlockSteps or
 //   kMostSteps kWeightHead, kXHead        bytes in front of the steps of a call Sum, Begin, End
@@ -206,8 +207,7 @@ inline void GemmBlockVector(const GemmBlock& block) {
         const int rows = block.rows * (i + 1) / tiles - row;
         RunTile<P>(P::kSinglePanelTiles[rows - 1], block, w,
                    block.x + row * block.row_bytes + P::XOffset(block, s), count, s == 0,
-                   sums + row * kGemmPanel, kGemmPanel,
-                   i + 1 == tiles ? static_cast<int64_t>(count) * kGemmStepBytes : 0);
+                   sums + row * kGemmPanel, kGemmPanel, i + 1 == tiles ? P::kBlockAhead : 0);
       }
     }
     FinishRows<V>(block, 0, block.rows, left < kGemmPanel ? left : kGemmPanel, sums, kGemmPanel,
@@ -223,6 +223,7 @@ struct FloatSums {
   static constexpr int kStepXBytes = kXBytes;
   // 16 KiB of weights, half of a first-level cache.
   static constexpr int kBlockSteps = 128;
+  static constexpr int64_t kBlockAhead = kBlockSteps * kGemmStepBytes;
   static constexpr int kMostSteps = 1 << 30;
   static constexpr int kWeightHead = 0;
   static constexpr int kXHead = 0;

@@ -9,7 +9,7 @@
 // got with the peak, which other programs do not stretch. Compare ratios of one run, never numbers
 // of two machines.
 //   engine_benchmark [--threads N] [--repeats N] [--isa NAME]... [--format NAME]... [--json FILE]
-//     [--layers N] [--width N] [--vocab N]
+//     [--shape NAME]... [--layers N] [--width N] [--vocab N]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -98,8 +98,10 @@ const std::vector<Shape>& Shapes() {
 
 class Bench {
  public:
-  Bench(const tensors::TensorSet& set, WeightFormat format, int threads)
-      : pool_(threads),
+  Bench(const tensors::TensorSet& set, WeightFormat format, int threads,
+        const std::vector<Shape>& shapes)
+      : shapes_(shapes),
+        pool_(threads),
         engine_(rwkv::Weights::Load(set, format).value(),
                 {.max_tokens = kPrefill, .max_sequences = kStreams, .slots = kStreams}, pool_),
         probe_(engine_.weights().step_bytes),
@@ -115,7 +117,7 @@ class Bench {
   nlohmann::json Run(int repeats) {
     const WeightFormat format = engine_.weights().format;
     const kernels::Isa isa = kernels::ActiveIsa();
-    const std::vector<Shape>& shapes = Shapes();
+    const std::vector<Shape>& shapes = shapes_;
     Times read;
     std::vector<Times> times(shapes.size());
     double peak = 0;
@@ -155,8 +157,10 @@ class Bench {
     const Work work = WorkOf(weights.config);
     const kernels::Isa isa = kernels::ActiveIsa();
     const double step_bytes = static_cast<double>(weights.step_bytes);
-    const double bandwidth = static_cast<double>(probe_.bytes()) / read.best();
-    const double median_bandwidth = static_cast<double>(probe_.bytes()) / read.median();
+    const bool was_read = !read.seconds.empty();
+    const double bandwidth = was_read ? static_cast<double>(probe_.bytes()) / read.best() : 0;
+    const double median_bandwidth =
+        was_read ? static_cast<double>(probe_.bytes()) / read.median() : 0;
     const char* peak_name = kernels::PeakName(weights.format, isa);
     std::printf("%s: %.1f MB a step; read %.1f GB/s (median %.1f), peak %.0f GOP/s (%s)\n",
                 engine_.numerics().c_str(), step_bytes / 1e6, bandwidth / 1e9,
@@ -166,7 +170,7 @@ class Bench {
     nlohmann::json rows = nlohmann::json::array();
     double one_stream = 0;
     for (size_t i = 0; i < times.size(); ++i) {
-      const Shape& shape = Shapes()[i];
+      const Shape& shape = shapes_[i];
       const double tokens = static_cast<double>(shape.tokens) * shape.streams * shape.steps;
       const double best = tokens / times[i].best();
       const double heads = static_cast<double>(shape.streams) * shape.steps;
@@ -185,7 +189,7 @@ class Bench {
                   tokens / times[i].median(), 100 * best_share, 100 * median_share, 100 * busy,
                   shape.memory ? "read bandwidth" : "peak");
       if (shape.memory) one_stream = times[i].median() / shape.steps;
-      if (shape.tokens == 1 && shape.streams > 1) {
+      if (shape.tokens == 1 && shape.streams > 1 && one_stream > 0) {
         std::printf(", %.1f x one stream", one_stream * shape.streams / times[i].median());
       }
       std::printf("\n");
@@ -207,6 +211,7 @@ class Bench {
     return rows;
   }
 
+  std::vector<Shape> shapes_;
   kernels::ThreadPool pool_;
   rwkv::Engine engine_;
   kernels::ReadProbe probe_;
@@ -228,6 +233,7 @@ int Run(int argc, char** argv) {
   config.rank_gate = 128;
   std::vector<std::string> isa_names;
   std::vector<std::string> format_names = {"fp32", "bf16", "int8"};
+  std::vector<std::string> shape_names;
   std::string json_file;
   CLI::App app("Prefill and decode speed of a random RWKV-7 beside the machine's limits");
   app.add_option("--threads", threads)->check(CLI::Range(1, 256));
@@ -239,6 +245,7 @@ int Run(int argc, char** argv) {
       "--isa", isa_names,
       "reference, avx2, avx512, avx512vnni, avx512bf16 or amx; default: all but reference");
   app.add_option("--format", format_names, "fp32, bf16 or int8; default: all");
+  app.add_option("--shape", shape_names, "such as \"decode 16\"; default: all");
   app.add_option("--json", json_file, "write the table to this file, too");
   CLI11_PARSE(app, argc, argv);
   config.heads = config.width / config.head_size;
@@ -258,6 +265,13 @@ int Run(int argc, char** argv) {
       isas.push_back(static_cast<kernels::Isa>(i));
     }
   }
+  std::vector<Shape> shapes;
+  for (const Shape& shape : Shapes()) {
+    if (shape_names.empty() ||
+        std::find(shape_names.begin(), shape_names.end(), shape.name) != shape_names.end()) {
+      shapes.push_back(shape);
+    }
+  }
   const tensors::TensorSet set = dreamstate::testing::RandomBackbone(config, 42);
   std::printf("random RWKV-7 L%d D%d H%d V%d, %d threads, %d repetitions\n", config.layers,
               config.width, config.heads, config.vocab, threads, repeats);
@@ -268,7 +282,7 @@ int Run(int argc, char** argv) {
       std::fprintf(stderr, "--format: %s\n", format.status().ToString().c_str());
       return 2;
     }
-    Bench bench(set, *format, threads);
+    Bench bench(set, *format, threads, shapes);
     for (const kernels::Isa isa : isas) {
       kernels::SetActiveIsaForTesting(isa);
       for (nlohmann::json& row : bench.Run(repeats)) table.push_back(std::move(row));

@@ -1,5 +1,6 @@
 #include "core/rwkv/engine.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <new>
@@ -165,6 +166,44 @@ TEST_P(EngineEverywhere, LastHiddenGivesTheSameLogits) {
   segment.nll = nll.data();
   ASSERT_TRUE(fixture.engine.Forward({&segment, 1}).ok());
   EXPECT_EQ(fixture.engine.Loss(again.data(), 31), nll.back());
+}
+
+TEST_P(EngineEverywhere, LogitsOfABatchGoWhereEachIsWanted) {
+  EngineFixture fixture(RandomBackbone(SmallConfig(), 12), format());
+  constexpr int kVocab = 50;
+  constexpr int kSequences = 3;
+  const std::vector<int32_t> tokens = RandomTokens(kSequences, 11);
+  std::vector<std::vector<float>> expected;
+  for (int i = 0; i < kSequences; ++i) {
+    fixture.engine.slots().Clear(0);
+    expected.push_back(fixture.Read(0, std::span(tokens).subspan(i, 1), 1));
+  }
+  // Where each sequence's logits begin; -1 wants the hidden vector instead.
+  for (const std::vector<int>& offsets : std::vector<std::vector<int>>{
+           {0, 50, 100}, {0, 60, 120}, {0, 50, 170}, {100, 50, 0}, {0, -1, 50}, {60, 0, 120}}) {
+    std::vector<float> memory(230, -1.0f);
+    std::vector<float> hidden(128);
+    std::vector<Segment> batch(kSequences);
+    for (int i = 0; i < kSequences; ++i) {
+      fixture.engine.slots().Clear(i);
+      batch[i].slot = i;
+      batch[i].tokens = std::span(tokens).subspan(i, 1);
+      if (offsets[i] < 0) {
+        batch[i].last_hidden = hidden.data();
+      } else {
+        batch[i].logits = memory.data() + offsets[i];
+      }
+    }
+    ASSERT_TRUE(fixture.engine.Forward(batch).ok());
+    size_t written = 0;
+    for (int i = 0; i < kSequences; ++i) {
+      if (offsets[i] < 0) continue;
+      const auto begin = memory.begin() + offsets[i];
+      EXPECT_EQ(std::vector<float>(begin, begin + kVocab), expected[i]) << "sequence " << i;
+      written += kVocab;
+    }
+    EXPECT_EQ(memory.size() - std::count(memory.begin(), memory.end(), -1.0f), written);
+  }
 }
 
 TEST_P(EngineEverywhere, LossesOfTargetsFollowFromTheLogits) {
