@@ -182,9 +182,12 @@ class Bench {
       };
       const double best_share = share(times[i].best(), shape.memory ? bandwidth : peak);
       const double median_share = share(times[i].median(), shape.memory ? median_bandwidth : peak);
-      const double busy = shape.memory || peak <= 0
-                              ? 0
-                              : operations / times[i].processor / (peak / pool_.threads());
+      double busy = 0;
+      if (shape.memory) {
+        busy = bytes / times[i].processor / (static_cast<double>(probe_.bytes()) / read.processor);
+      } else if (peak > 0) {
+        busy = operations / times[i].processor / (peak / pool_.threads());
+      }
       std::printf("  %-12s %10.1f %10.1f %7.1f%% %7.1f%% %7.1f%%  %s", shape.name.c_str(), best,
                   tokens / times[i].median(), 100 * best_share, 100 * median_share, 100 * busy,
                   shape.memory ? "read bandwidth" : "peak");
