@@ -186,8 +186,9 @@ tell "A continuation can be saved. Its state remembers the page, the words added
   "here, and what the model wrote behind them."
 run "dreamstate decode --from $state ' Alice said:' --max-tokens 60 --top-k 8 --seed 2 --save --label quickstart --ttl 7d"
 saved=$(state_after "saved ")
-tell "" "The new state knows what it was made from. Below that stands how large the values" \
-  "of each layer's matrix are (this model has one head a layer; larger ones get a map):"
+tell "" "The new state knows what it was made from. Below that stands how large the" \
+  "values of each layer's matrix are: a column a head. This model has one a layer," \
+  "of larger ones it is a map, which --png FILE draws as a picture."
 run "dreamstate states show $saved"
 tell "" "It can be continued in turn:"
 run "dreamstate decode --from $saved --max-tokens 60 --top-k 8 --seed 3"
