@@ -12,6 +12,7 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/tensors/import.h"
+#include "core/tensors/transposed.h"
 
 namespace dreamstate::tensors {
 namespace {
@@ -188,16 +189,7 @@ void Reader::AddFusedMixes(const Tensor& fused) {
 
 // [out, in] becomes [in, out].
 void Reader::AddTransposed(const Tensor& tensor) {
-  const auto rows = static_cast<size_t>(tensor.shape[0]);
-  const auto columns = static_cast<size_t>(tensor.shape[1]);
-  const size_t element = DTypeBytes(tensor.dtype);
-  std::vector<std::byte>& out = memory_->transposed.emplace_back(tensor.data.size());
-  for (size_t row = 0; row < rows; ++row) {
-    for (size_t column = 0; column < columns; ++column) {
-      std::memcpy(out.data() + (column * rows + row) * element,
-                  tensor.data.data() + (row * columns + column) * element, element);
-    }
-  }
+  std::vector<std::byte>& out = memory_->transposed.emplace_back(Transposed(tensor));
   // The bytes stay where they are when the vector of vectors grows.
   tensors_.push_back({.name = tensor.name,
                       .dtype = tensor.dtype,

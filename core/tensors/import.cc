@@ -6,6 +6,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/tensors/peer_names.h"
 #include "core/tensors/pth.h"
 #include "core/tensors/safetensors.h"
 
@@ -23,16 +24,18 @@ struct Format {
   absl::StatusOr<TensorSet> (*read)(const std::string& path);
 };
 
-// A reader of files that have the official names.
+// A reader of files with the official names, or with those of another engine.
 template <absl::StatusOr<TensorSet> (*kRead)(const std::string&)>
 absl::StatusOr<TensorSet> Official(const std::string& path) {
   DS_ASSIGN_OR_RETURN(const TensorSet set, kRead(path));
-  return NormalForm(set);
+  DS_ASSIGN_OR_RETURN(const TensorSet official, OfficialNames(set));
+  return NormalForm(official);
 }
 
 // One line a format.
 constexpr Format kFormats[] = {
-    {"safetensors with official names", LooksLikeSafetensors, Official<ReadSafetensors>},
+    {"safetensors with official, Hugging Face or web-rwkv names", LooksLikeSafetensors,
+     Official<ReadSafetensors>},
     {"PyTorch .pth with official names", LooksLikePth, Official<ReadPth>},
     {"rwkv.cpp ggmf", LooksLikeGgmf, ReadGgmf},
 };

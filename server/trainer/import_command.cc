@@ -15,7 +15,8 @@ constexpr char kExamples[] = R"(Examples:
   dreamstate-trainer import tiny.bin --name tiny --repository /var/lib/dreamstate/models
   dreamstate-trainer import rwkv7-g1-0.4b.pth --name rwkv7-0.4b --repository models
   dreamstate-trainer import model.safetensors --name mine --repository models --json
-Files: PyTorch .pth and safetensors with the official RWKV-7 names, rwkv.cpp .bin (FP32, FP16).
+Files: PyTorch .pth and safetensors with the official RWKV-7 names, safetensors of Hugging Face and
+web-rwkv (.st), rwkv.cpp .bin (FP32, FP16).
 A vocabulary of 65536 is World's: its tokenizer, and the chat template "User: {user}\n\nAssistant:".
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 

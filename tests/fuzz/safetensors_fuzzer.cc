@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/rwkv/weights.h"
+#include "core/tensors/peer_names.h"
 #include "core/tensors/safetensors.h"
 
 namespace dreamstate::tensors {
@@ -30,6 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         ParseSafetensors("again", std::as_bytes(std::span<const char>(*again)), nullptr);
     Check(read.ok() && Fingerprint(*read) == Fingerprint(*set));
   }
+  (void)OfficialNames(*set);
   (void)rwkv::Weights::Load(*set, rwkv::WeightFormat::kFloat32);
   return 0;
 }
