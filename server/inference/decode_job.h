@@ -44,6 +44,7 @@ class DecodeJob final : public Job {
   absl::Time arrival() const override { return times_.arrival; }
   absl::Time deadline() const override { return times_.deadline; }
   bool cancelled() const override { return times_.cancelled->load(std::memory_order_relaxed); }
+  absl::Status version_end() const override { return task_.session->end->status(); }
   void Start(JobContext& context) override;
   void Poll() override;
   void Offer(WorkList& work) override;

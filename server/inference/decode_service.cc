@@ -84,21 +84,31 @@ class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, 
 
   absl::Status Begin(const v1::DecodeRequest& request) {
     DS_ASSIGN_OR_RETURN(std::shared_ptr<const ModelSession> session,
-                        context_.models->Find(request.model()));
+                        FindSession(*context_.models, request.model(), request.source()));
     caller_.Follow(session->scheduler->waker());
     DS_ASSIGN_OR_RETURN(DecodeTask task, ValidateDecode(request, session, context_.limits));
     if (task.source.record != nullptr) return Submit(std::move(task));
     const std::string id = task.source_id;
     auto shared = std::make_shared<DecodeTask>(std::move(task));
-    FetchSource(context_, session, id, [this, shared](absl::StatusOr<Source> source) {
+    // The request lives until the call is finished.
+    FetchSource(context_, session, id, [this, shared, &request](absl::StatusOr<Source> source) {
       absl::Status status = source.status();
       if (source.ok()) {
-        shared->source = *std::move(source);
-        status = WithoutExceptions([&] { return Submit(std::move(*shared)); });
+        status = WithoutExceptions(
+            [&] { return SubmitWith(*std::move(source), request, std::move(*shared)); });
       }
       if (!status.ok()) Finish(status, Unread::kSend);
     });
     return absl::OkStatus();
+  }
+
+  absl::Status SubmitWith(Source source, const v1::DecodeRequest& request, DecodeTask task) {
+    if (source.session != nullptr && source.session != task.session) {
+      DS_ASSIGN_OR_RETURN(task, ValidateDecode(request, source.session, context_.limits));
+      caller_.Follow(task.session->scheduler->waker());
+    }
+    task.source = std::move(source);
+    return Submit(std::move(task));
   }
 
   absl::Status Submit(DecodeTask task) {
@@ -158,25 +168,40 @@ class ScoreCall final : public grpc::ServerUnaryReactor {
  private:
   absl::Status Begin(const v1::ScoreRequest& request) {
     DS_ASSIGN_OR_RETURN(std::shared_ptr<const ModelSession> session,
-                        context_.models->Find(request.model()));
+                        FindSession(*context_.models, request.model(), request.source()));
     caller_.Follow(session->scheduler->waker());
     DS_ASSIGN_OR_RETURN(ScoreTask task, ValidateScore(request, session, context_.limits));
-    response_->set_model_version(session->VersionName());
-    response_->set_target_tokens(static_cast<int64_t>(task.target.size()));
-    response_->set_target_bytes(TextBytes(task.target, *session->tokenizer));
+    Describe(task);
     per_token_ = task.per_token;
     if (task.source.record != nullptr) return Submit(std::move(task));
     const std::string id = task.source_id;
     auto shared = std::make_shared<ScoreTask>(std::move(task));
-    FetchSource(context_, session, id, [this, shared](absl::StatusOr<Source> source) {
+    // The request lives until the call is finished.
+    FetchSource(context_, session, id, [this, shared, &request](absl::StatusOr<Source> source) {
       absl::Status status = source.status();
       if (source.ok()) {
-        shared->source = *std::move(source);
-        status = WithoutExceptions([&] { return Submit(std::move(*shared)); });
+        status = WithoutExceptions(
+            [&] { return SubmitWith(*std::move(source), request, std::move(*shared)); });
       }
       if (!status.ok()) Finish(ToGrpcStatus(status));
     });
     return absl::OkStatus();
+  }
+
+  void Describe(const ScoreTask& task) {
+    response_->set_model_version(task.session->VersionName());
+    response_->set_target_tokens(static_cast<int64_t>(task.target.size()));
+    response_->set_target_bytes(TextBytes(task.target, *task.session->tokenizer));
+  }
+
+  absl::Status SubmitWith(Source source, const v1::ScoreRequest& request, ScoreTask task) {
+    if (source.session != nullptr && source.session != task.session) {
+      DS_ASSIGN_OR_RETURN(task, ValidateScore(request, source.session, context_.limits));
+      caller_.Follow(task.session->scheduler->waker());
+      Describe(task);
+    }
+    task.source = std::move(source);
+    return Submit(std::move(task));
   }
 
   absl::Status Submit(ScoreTask task) {

@@ -82,6 +82,16 @@ absl::Status ReadStops(const v1::DecodeRequest& request, const RequestLimits& li
 
 }  // namespace
 
+absl::StatusOr<std::shared_ptr<const ModelSession>> FindSession(const ModelDirectory& models,
+                                                                const std::string& model,
+                                                                const v1::Source& source) {
+  DS_ASSIGN_OR_RETURN(std::shared_ptr<const ModelSession> session, models.Find(model));
+  const std::string& fingerprint = source.tensors().backbone_fingerprint();
+  if (!source.has_tensors() || fingerprint == session->weights->fingerprint) return session;
+  std::shared_ptr<const ModelSession> other = models.FindBackbone(session->model, fingerprint);
+  return other != nullptr ? other : session;  // validation says what is wrong with it
+}
+
 absl::StatusOr<DecodeTask> ValidateDecode(const v1::DecodeRequest& request,
                                           std::shared_ptr<const ModelSession> session,
                                           const RequestLimits& limits) {

@@ -45,6 +45,12 @@ struct ScoreTask {
   bool per_token = false;
 };
 
+// The version that a request runs on: the one that serves, or the live one of the same model whose
+// backbone an inline state belongs to. Errors as ModelDirectory::Find.
+absl::StatusOr<std::shared_ptr<const ModelSession>> FindSession(const ModelDirectory& models,
+                                                                const std::string& model,
+                                                                const v1::Source& source);
+
 absl::StatusOr<DecodeTask> ValidateDecode(const v1::DecodeRequest& request,
                                           std::shared_ptr<const ModelSession> session,
                                           const RequestLimits& limits);

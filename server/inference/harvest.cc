@@ -155,6 +155,8 @@ class HarvestStream final
   absl::Time last_progress_ ABSL_GUARDED_BY(mutex_);
   StallWatch stall_ ABSL_GUARDED_BY(mutex_);
   StallWatch last_answers_ ABSL_GUARDED_BY(mutex_);  // when no document runs
+  // Last: whoever tells of the version's end is done before anything else goes.
+  std::shared_ptr<void> version_watch_;
 };
 
 void HarvestStream::ReadNext() {
@@ -205,13 +207,23 @@ absl::Status HarvestStream::TakeOptions(const v1::HarvestOptions& options) {
     Turn turn(*this);
     ++fetches_;
   }
-  caller_.Follow(plan.session->scheduler->waker());
   const std::shared_ptr<const ModelSession> session = plan.session;
   const std::string id = plan.source_id;
   auto shared = std::make_shared<HarvestPlan>(std::move(plan));
   FetchSource(context_, session, id, [this, shared](absl::StatusOr<Source> source) {
+    std::shared_ptr<void> watch;
+    if (source.ok()) {
+      if (source->session != nullptr) shared->session = source->session;
+      caller_.Follow(shared->session->scheduler->waker());
+      // A stream that waits for its caller has no job that would be told.
+      watch = shared->session->end->Watch([this](const absl::Status& reason) {
+        Turn turn(*this);
+        Fail(reason, Running::kEnd);
+      });
+    }
     Turn turn(*this);
     --fetches_;
+    version_watch_ = std::move(watch);
     if (source.ok()) {
       shared->source = *std::move(source);
       plan_ = shared;

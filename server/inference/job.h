@@ -84,6 +84,10 @@ class Job {
   // Whether the caller is gone; looked at before work starts and at each step. Any thread.
   virtual bool cancelled() const = 0;
 
+  // Not OK once the served version that the job works on was told to end; End(that) follows. Any
+  // thread.
+  virtual absl::Status version_end() const { return absl::OkStatus(); }
+
   // Slots are granted. `context` is valid until End.
   virtual void Start(JobContext& context) = 0;
   // At every turn of the loop, before done() and failure() are asked: where a job looks at what

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <set>
 #include <utility>
 
 #include "kernels/runtime/cpu.h"
@@ -73,13 +74,23 @@ class Metrics::Sampled : public prometheus::Collectable {
     prefixes_ = std::move(prefixes);
   }
 
+  void Serves(const std::string& model, absl::Time created) {
+    MutexLock lock(mutex_);
+    created_[model] = created;
+  }
+
   std::vector<prometheus::MetricFamily> Collect() const override {
     std::shared_ptr<state::PooledStateStore> store;
     std::shared_ptr<state::PrefixTrie> prefixes;
+    std::vector<prometheus::ClientMetric> ages;
     {
       MutexLock lock(mutex_);
       store = store_.lock();
       prefixes = prefixes_.lock();
+      for (const auto& [model, created] : created_) {
+        ages.push_back(
+            Sample("model", model.c_str(), absl::ToDoubleSeconds(absl::Now() - created)));
+      }
     }
     using prometheus::MetricType;
     std::vector<prometheus::MetricFamily> families;
@@ -88,6 +99,9 @@ class Metrics::Sampled : public prometheus::Collectable {
                         MetricType::Gauge,
                         {Sample("", "", static_cast<double>(ResidentBytes()))}});
     if (prefixes != nullptr) CollectPrefixes(prefixes->stats(), &families);
+    families.push_back({"dreamstate_checkpoint_age_seconds",
+                        "Since the version that serves was published", MetricType::Gauge,
+                        std::move(ages)});
     if (store == nullptr) return families;
     const state::StoreStats stored = store->Stats();
     const state::PoolStats pool = store->pool_stats();
@@ -150,6 +164,7 @@ class Metrics::Sampled : public prometheus::Collectable {
   mutable Mutex mutex_;
   std::weak_ptr<state::PooledStateStore> store_ ABSL_GUARDED_BY(mutex_);
   std::weak_ptr<state::PrefixTrie> prefixes_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, absl::Time> created_ ABSL_GUARDED_BY(mutex_);  // by model
 };
 
 // Called in every step: series are looked up once.
@@ -257,11 +272,22 @@ Metrics::Metrics()
                        *registry_)),
       reused_tokens_(Counters("dreamstate_reused_tokens_total",
                               "Tokens that a source state had already read", *registry_)),
-      bundle_info_(Gauges("dreamstate_bundle_info", "1 for each version that serves", *registry_)),
+      bundle_info_(Gauges("dreamstate_bundle_info", "1 for each version that is live", *registry_)),
       bundle_seconds_(Gauges("dreamstate_bundle_phase_seconds",
                              "Time that the last load of a model spent in each phase", *registry_)),
       bundles_rejected_(Counters("dreamstate_bundles_rejected_total",
                                  "Versions rejected, by the phase that failed", *registry_)),
+      reloads_(Counters("dreamstate_reloads_total",
+                        "Versions that were taken from the repository, by outcome", *registry_)),
+      backbone_loads_(Counters("dreamstate_backbone_loads_total",
+                               "Backbones read and packed; versions that share one load none",
+                               *registry_)),
+      live_versions_(Gauges("dreamstate_live_versions",
+                            "Versions in memory: the one that serves, those that drain, the one "
+                            "that is kept for its states",
+                            *registry_)),
+      serving_version_(
+          Gauges("dreamstate_serving_version", "Number of the version that serves", *registry_)),
       memory_(Gauges("dreamstate_memory_bytes", "Memory held, by kind", *registry_)),
       sampled_(std::make_shared<Sampled>()) {
   Gauges("dreamstate_build_info", "1, with what this program is", *registry_)
@@ -324,15 +350,45 @@ void Metrics::OnBundleRejected(const std::string& model, std::string_view phase)
   bundles_rejected_.Add({{"model", model}, {"reason", Text(phase)}}).Increment();
 }
 
-void Metrics::OnBundleServing(const Bundle& bundle) {
-  bundle_info_
-      .Add({{"model", bundle.model},
-            {"version", std::to_string(bundle.version)},
-            {"fingerprint", bundle.fingerprint},
-            {"weights", bundle.weights}})
-      .Set(1);
-  memory_.Add({{"kind", "weights"}}).Increment(static_cast<double>(bundle.weight_bytes));
-  memory_.Add({{"kind", "slots"}}).Increment(static_cast<double>(bundle.slot_bytes));
+void Metrics::OnReload(const std::string& model, std::string_view outcome) {
+  reloads_.Add({{"model", model}, {"outcome", Text(outcome)}}).Increment();
+}
+
+void Metrics::OnBackboneLoaded(const std::string& model) {
+  backbone_loads_.Add({{"model", model}}).Increment();
+}
+
+void Metrics::OnServing(const std::string& model, int64_t version, absl::Time created) {
+  serving_version_.Add({{"model", model}}).Set(static_cast<double>(version));
+  sampled_->Serves(model, created);
+}
+
+void Metrics::OnLive(const std::string& model, std::vector<Bundle> bundles) {
+  live_versions_.Add({{"model", model}}).Set(static_cast<double>(bundles.size()));
+  MutexLock lock(mutex_);
+  Live& live = live_[model];
+  for (prometheus::Gauge* gone : live.info) bundle_info_.Remove(gone);
+  live.info.clear();
+  for (const Bundle& bundle : bundles) {
+    prometheus::Gauge& info = bundle_info_.Add({{"model", model},
+                                                {"version", std::to_string(bundle.version)},
+                                                {"fingerprint", bundle.fingerprint},
+                                                {"weights", bundle.weights}});
+    info.Set(1);
+    live.info.push_back(&info);
+  }
+  live.bundles = std::move(bundles);
+  int64_t weight_bytes = 0, slot_bytes = 0;
+  for (const auto& [name, others] : live_) {
+    std::set<std::string_view> counted;
+    for (const Bundle& bundle : others.bundles) {
+      if (!counted.insert(bundle.fingerprint).second) continue;
+      weight_bytes += bundle.weight_bytes;
+      slot_bytes += bundle.slot_bytes;
+    }
+  }
+  memory_.Add({{"kind", "weights"}}).Set(static_cast<double>(weight_bytes));
+  memory_.Add({{"kind", "slots"}}).Set(static_cast<double>(slot_bytes));
 }
 
 void Metrics::WatchStore(std::weak_ptr<state::PooledStateStore> store) {

@@ -50,15 +50,22 @@ class Metrics {
   // Lives of bundle versions. `phase`: "verify", "load", "warm_up".
   void OnBundlePhase(const std::string& model, std::string_view phase, absl::Duration duration);
   void OnBundleRejected(const std::string& model, std::string_view phase);
+  // `outcome`: "served", "rejected", "failed_in_passing".
+  void OnReload(const std::string& model, std::string_view outcome);
+  // A backbone's weights were read and packed, not shared with a live version.
+  void OnBackboneLoaded(const std::string& model);
+  // From now on `version`, made at `created`, answers calls.
+  void OnServing(const std::string& model, int64_t version, absl::Time created);
   struct Bundle {
-    std::string model;
     int64_t version = 0;
     std::string fingerprint;
     std::string weights;  // format
     int64_t weight_bytes = 0;
     int64_t slot_bytes = 0;
   };
-  void OnBundleServing(const Bundle& bundle);
+  // The versions of `model` that are live now; series of others go. What versions of one backbone
+  // share is counted once.
+  void OnLive(const std::string& model, std::vector<Bundle> bundles);
 
   // States are counted when somebody looks, as long as the store lives.
   void WatchStore(std::weak_ptr<state::PooledStateStore> store);
@@ -93,11 +100,20 @@ class Metrics {
   Family<prometheus::Gauge> bundle_info_;
   Family<prometheus::Gauge> bundle_seconds_;
   Family<prometheus::Counter> bundles_rejected_;
+  Family<prometheus::Counter> reloads_;
+  Family<prometheus::Counter> backbone_loads_;
+  Family<prometheus::Gauge> live_versions_;
+  Family<prometheus::Gauge> serving_version_;
   Family<prometheus::Gauge> memory_;
   std::shared_ptr<Sampled> sampled_;
 
   Mutex mutex_;
   std::map<std::string, std::unique_ptr<ModelObserver>> observers_ ABSL_GUARDED_BY(mutex_);
+  struct Live {
+    std::vector<Bundle> bundles;
+    std::vector<prometheus::Gauge*> info;  // their series
+  };
+  std::map<std::string, Live> live_ ABSL_GUARDED_BY(mutex_);  // by model
 };
 
 }  // namespace dreamstate::server

@@ -20,6 +20,7 @@
 #include "core/base/strings.h"
 #include "core/repository/manifest.h"
 #include "nlohmann/json.hpp"
+#include "server/inference/model_policy.h"
 
 namespace dreamstate::server {
 namespace {
@@ -50,6 +51,19 @@ const std::vector<Option>& Table() {
        "once listening, write the ports to this file as JSON: {\"grpc\": 50051, \"admin\": 9464}"},
       {"repository", &Options::repository, "directory of the model repository (required)"},
       {"models", &Options::models, "models to serve; empty = every model of the repository"},
+      {"follow", &Options::follow,
+       "which new versions are taken: all, same-backbone (those whose backbone serves already) or "
+       "pinned (none but the pinned one); MODEL=MODE for one model, before or after the mode of "
+       "the "
+       "others"},
+      {"poll_seconds", &Options::poll_seconds,
+       "how often the model repository is looked into, seconds", 0.001, 86400},
+      {"max_drain_seconds", &Options::max_drain_seconds,
+       "how long streams may stay on a replaced version when a newer one waits for its place; then "
+       "they end UNAVAILABLE, seconds",
+       0, 1e7},
+      {"admin_calls", &Options::admin_calls,
+       "answer ReloadModel, PinModelVersion and UnpinModel; otherwise PERMISSION_DENIED"},
       {"weights",
        &Options::weights,
        "how weights are held: fp32, bf16, int8 (matrices whose measured loss allows it, the others "
@@ -291,6 +305,19 @@ absl::Status CheckTogether(const Options& options) {
     if (const absl::Status valid = repository::ValidateModelName(model); !valid.ok()) {
       return absl::InvalidArgumentError(
           StrCat("--models: ", model.substr(0, 80), ": ", StdView(valid.message())));
+    }
+  }
+  for (const std::string& entry : options.follow) {
+    const size_t equals = entry.find('=');
+    const absl::Status named = equals == std::string::npos
+                                   ? absl::OkStatus()
+                                   : repository::ValidateModelName(entry.substr(0, equals));
+    const absl::Status mode =
+        ParseFollowMode(equals == std::string::npos ? entry : entry.substr(equals + 1)).status();
+    const absl::Status& wrong = named.ok() ? mode : named;
+    if (!wrong.ok()) {
+      return absl::InvalidArgumentError(
+          StrCat("--follow: ", entry.substr(0, 80), ": ", StdView(wrong.message())));
     }
   }
   return absl::OkStatus();

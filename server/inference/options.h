@@ -19,6 +19,10 @@ struct Options {
   std::string port_file;
   std::string repository;
   std::vector<std::string> models;
+  std::vector<std::string> follow = {"all"};
+  double poll_seconds = 1;
+  double max_drain_seconds = 300;
+  bool admin_calls = true;
   std::string weights = "auto";
   std::string store;
   int64_t store_max_bytes = int64_t{64} << 30;

@@ -1,6 +1,7 @@
 #include "server/inference/resource_names.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
@@ -24,6 +25,23 @@ absl::StatusOr<std::string> ParseModelName(std::string_view field, std::string_v
         "or digit");
   }
   return std::string(name.substr(kModels.size()));
+}
+
+absl::StatusOr<VersionName> ParseVersionName(std::string_view field, std::string_view name) {
+  constexpr std::string_view kVersions = "/versions/";
+  const size_t at = name.find(kVersions);
+  if (at != std::string_view::npos) {
+    const absl::StatusOr<std::string> model = ParseModelName(field, name.substr(0, at));
+    const std::string_view number = name.substr(at + kVersions.size());
+    int64_t version = 0;
+    const auto [end, error] =
+        std::from_chars(number.data(), number.data() + number.size(), version);
+    if (model.ok() && error == std::errc() && version >= 1 && StrCat(version) == number) {
+      return VersionName{*model, version};
+    }
+  }
+  return FieldError(field,
+                    "expected models/{model}/versions/{version}, a version being a number from 1");
 }
 
 absl::StatusOr<std::string> ParseStateName(std::string_view field, std::string_view name) {

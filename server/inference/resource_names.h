@@ -12,6 +12,11 @@ namespace dreamstate::server {
 
 // The model's name without "models/".
 absl::StatusOr<std::string> ParseModelName(std::string_view field, std::string_view name);
+struct VersionName {
+  std::string model;
+  int64_t version = 0;
+};
+absl::StatusOr<VersionName> ParseVersionName(std::string_view field, std::string_view name);
 // The state's id without "states/": 1 to 64 of a-z 0-9.
 absl::StatusOr<std::string> ParseStateName(std::string_view field, std::string_view name);
 

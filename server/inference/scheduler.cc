@@ -264,6 +264,7 @@ absl::Status Scheduler::Impl::EndReason(const Job& job, absl::Time now) const {
   // The deadline first: gRPC reports a call that is late as cancelled, too.
   if (now >= job.deadline()) return absl::DeadlineExceededError("the deadline passed");
   if (job.cancelled()) return absl::CancelledError("the caller is gone");
+  if (absl::Status end = job.version_end(); !end.ok()) return end;
   return job.failure();
 }
 

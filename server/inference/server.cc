@@ -31,6 +31,7 @@
 #include "server/inference/health.h"
 #include "server/inference/metrics.h"
 #include "server/inference/model_host.h"
+#include "server/inference/model_policy.h"
 #include "server/inference/model_service.h"
 #include "server/inference/state_service.h"
 #include "spdlog/spdlog.h"
@@ -67,6 +68,15 @@ ModelHostOptions HostOptions(const Options& options) {
   if (const auto format = rwkv::ParseWeightFormat(options.weights); format.ok()) {
     host.weights = *format;  // "auto" is none
   }
+  for (const std::string& entry : options.follow) {
+    // Checked with the options: "mode" or "model=mode".
+    const size_t equals = entry.find('=');
+    const std::string mode = equals == std::string::npos ? entry : entry.substr(equals + 1);
+    (equals == std::string::npos ? host.follow : host.follow_by_model[entry.substr(0, equals)]) =
+        ParseFollowMode(mode).value_or(FollowMode::kAll);
+  }
+  host.poll = absl::Seconds(options.poll_seconds);
+  host.max_drain = absl::Seconds(options.max_drain_seconds);
   host.scheduler.threads = Threads(options);
   host.scheduler.slots = static_cast<int>(options.max_sequences);
   host.scheduler.max_step_tokens = static_cast<int>(options.step_max_tokens);
@@ -209,7 +219,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   context.streams = parts->streams.get();
   context.prefixes = parts->prefixes.get();
   context.limits = Limits(options);
-  parts->model_service = std::make_unique<ModelService>(parts->host.get());
+  parts->model_service =
+      std::make_unique<ModelService>(parts->host.get(), parts->executor.get(), options.admin_calls);
   parts->state_service = std::make_unique<StateService>(context, &parts->metrics);
   parts->decode_service = std::make_unique<DecodeService>(context);
   DS_RETURN_IF_ERROR(parts->Listen(options));

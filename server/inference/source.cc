@@ -55,11 +55,16 @@ void FetchSource(const ServingContext& context, std::shared_ptr<const ModelSessi
     done(Source());
     return;
   }
-  auto fetch = [store = context.store, session, id, done] {
+  auto fetch = [store = context.store, models = context.models, session, id, done] {
     done(WithoutExceptions([&]() -> absl::StatusOr<Source> {
       DS_ASSIGN_OR_RETURN(std::shared_ptr<const state::Record> record, store->Get(kTenant, id));
-      DS_RETURN_IF_ERROR(CheckBackbone(*record, *session, StateResourceName(id)));
-      return Source{.record = std::move(record), .id = id};
+      std::shared_ptr<const ModelSession> on = session;
+      if (record->fingerprint != session->weights->fingerprint) {
+        on = models->FindBackbone(session->model, record->fingerprint);
+        if (on == nullptr) on = session;  // and the check says what is wrong
+      }
+      DS_RETURN_IF_ERROR(CheckBackbone(*record, *on, StateResourceName(id)));
+      return Source{.record = std::move(record), .id = id, .session = std::move(on)};
     }));
   };
   if (!context.executor->TrySubmit(std::move(fetch))) {

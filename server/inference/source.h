@@ -19,6 +19,8 @@ struct Source {
   std::shared_ptr<const state::Record> record;
   // Of a stored state; empty otherwise.
   std::string id;
+  // Of a stored state: the version that it is read on, which has its backbone.
+  std::shared_ptr<const ModelSession> session = nullptr;
 
   int64_t token_count() const { return record == nullptr ? 0 : record->token_count; }
   // Whether next-token logits are known without reading anything. Never of the empty state: there
@@ -40,8 +42,10 @@ absl::Status CheckBackbone(const state::Record& record, const ModelSession& sess
 absl::Status CheckNotOverflowed(const state::Record& record, const Source& source);
 
 // Gets state `id` from the store on the executor and gives it to `done` on the executor's thread,
-// or the error (`done` is then called either there or before this returns). Empty `id`: the empty
-// state, at once. `done` must not throw.
+// or the error (`done` is then called either there or before this returns). A state of another
+// backbone than `session` has goes to the live version of the same model that has it, which is then
+// the source's session: what was checked against `session` is to be checked again. Empty `id`: the
+// empty state, at once. `done` must not throw.
 void FetchSource(const ServingContext& context, std::shared_ptr<const ModelSession> session,
                  const std::string& id, std::function<void(absl::StatusOr<Source>)> done);
 

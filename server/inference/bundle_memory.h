@@ -1,0 +1,40 @@
+// Whether a bundle fits into memory, asked before anything of it is allocated: a server that runs
+// out is killed by the system, with the model that serves.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "core/rwkv/config.h"
+#include "core/rwkv/weights.h"
+#include "server/inference/scheduler.h"
+
+namespace dreamstate::server {
+
+// Bytes that serving a backbone takes. The checkpoint itself is mapped and takes none that the
+// system could not have back.
+struct MemoryNeed {
+  int64_t weights = 0;    // packed
+  int64_t packing = 0;    // while they are packed: one tensor as fp32 at a time
+  int64_t states = 0;     // of running sequences, with the logits of each
+  int64_t workspace = 0;  // of one forward
+  int64_t total() const { return weights + packing + states + workspace; }
+};
+// An upper bound where it is not exact. `config` is what the tensors' shapes say and is checked.
+MemoryNeed EstimateMemory(const rwkv::Config& config, int64_t parameters, rwkv::WeightFormat format,
+                          const SchedulerOptions& options);
+
+// What this process may still take: the system's available memory, or less where the control group
+// or one above it has a limit. Nothing where the system does not say. Files are looked for under
+// `root`, for tests.
+std::optional<int64_t> AvailableMemory(const std::string& root = "");
+
+// Left to everything else that happens meanwhile.
+inline constexpr int64_t kMemoryReserveBytes = int64_t{32} << 20;
+
+// RESOURCE_EXHAUSTED naming the bytes needed and those available. OK when those are unknown.
+absl::Status CheckMemory(const MemoryNeed& need, std::optional<int64_t> available_bytes);
+
+}  // namespace dreamstate::server
