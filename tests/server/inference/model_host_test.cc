@@ -1,5 +1,8 @@
 #include "server/inference/model_host.h"
 
+#include <unistd.h>
+
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -7,7 +10,9 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "core/base/mutex.h"
 #include "core/base/status.h"
@@ -15,12 +20,18 @@
 #include "gtest/gtest.h"
 #include "server/inference/self_test.h"
 #include "tests/server/inference/published_models.h"
+#include "tests/server/inference/serving_fixture.h"
+#include "tests/support/edited_set.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate::server {
 namespace {
 
 using ::testing::HasSubstr;
+
+using testing::PublishModel;
+
+void SetStep(repository::Manifest& manifest) { manifest.trainer_step = 7; }
 
 // A host over a repository in a directory of its own.
 class ModelHostTest : public ::testing::Test {
@@ -29,6 +40,9 @@ class ModelHostTest : public ::testing::Test {
     options.scheduler.slots = 2;
     options.scheduler.max_step_tokens = 8;  // the self-test takes several steps
     options.poll = absl::Milliseconds(1);
+    options.clock = &clock_;
+    options.max_drain = absl::Seconds(60);
+    options.available_memory = [this]() -> std::optional<int64_t> { return memory_.load(); };
     host_ = std::make_unique<ModelHost>(repository::Repository::Create(repository()).value(),
                                         std::move(options), &metrics_,
                                         [this](const std::string& model, bool serving) {
@@ -57,9 +71,64 @@ class ModelHostTest : public ::testing::Test {
     }
   }
 
+  VersionStatus Version(int64_t number, const std::string& model = "a") {
+    const absl::StatusOr<ModelStatus> status = host_->Model(model);
+    if (status.ok()) {
+      for (const VersionStatus& version : status->versions) {
+        if (version.version == number) return version;
+      }
+    }
+    return {};
+  }
+  // Waits until version `number` is in `state`.
+  VersionStatus WaitForVersion(int64_t number, VersionState state) {
+    while (true) {
+      VersionStatus version = Version(number);
+      if (version.version == number && version.state == state) return version;
+      std::this_thread::yield();
+    }
+  }
+  // Waits until version `number` answers calls, and is held as a call would.
+  std::shared_ptr<const ModelSession> WaitServing(int64_t number) {
+    while (true) {
+      const auto session = host_->Find("models/a");
+      if (session.ok() && (*session)->version == number) return *session;
+      std::this_thread::yield();
+    }
+  }
+  // Waits until nothing is left to load.
+  void Settle() {
+    class Listener final : public SettledListener {
+     public:
+      void OnSettled(absl::StatusOr<ModelStatus> status) override {
+        MutexLock lock(mutex_);
+        EXPECT_TRUE(status.ok()) << status.status();
+        settled_ = true;
+        changed_.NotifyAll();
+      }
+      void Wait() {
+        MutexLock lock(mutex_);
+        while (!settled_) changed_.Wait(mutex_);
+      }
+
+     private:
+      Mutex mutex_;
+      ConditionVariable changed_;
+      bool settled_ ABSL_GUARDED_BY(mutex_) = false;
+    };
+    const auto listener = std::make_shared<Listener>();
+    host_->WhenSettled("a", listener);
+    listener->Wait();
+  }
+  std::string BlobOf(const repository::Manifest& manifest) const {
+    return repository() + "/blobs/sha256/" + manifest.Find("backbone")->digest;
+  }
+
   std::string repository() const { return directory_ / "repository"; }
 
   testing::TemporaryDirectory directory_;
+  ManualClock clock_;
+  std::atomic<int64_t> memory_ = int64_t{1} << 40;
   Metrics metrics_;
   Mutex mutex_;
   ConditionVariable changed_;
@@ -288,6 +357,304 @@ TEST(ChooseWeightFormat, TakesInt8ForLargeModelsOnlyWhereItWasMeasured) {
   EXPECT_EQ(SelfTestTolerance(older, rwkv::WeightFormat::kInt8).value(), 2.0);
   EXPECT_EQ(SelfTestTolerance(exact_only, rwkv::WeightFormat::kInt8).status().code(),
             absl::StatusCode::kNotFound);
+TEST_F(ModelHostTest, ANewBackboneTakesOverAndTheOldIsKeptForItsStates) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  const auto first = WaitServing(1);
+  PublishModel(repository(), "a", 2);
+  const auto second = WaitServing(2);
+  EXPECT_NE(second->weights, first->weights);
+  // Whoever began on the first goes on there, and so does whoever comes with one of its states.
+  EXPECT_TRUE(first->end->status().ok());
+  EXPECT_EQ(Version(1).state, VersionState::kDraining);
+  EXPECT_EQ(host_->FindBackbone("a", first->weights->fingerprint), first);
+  EXPECT_EQ(host_->FindBackbone("a", second->weights->fingerprint), second);
+  EXPECT_EQ(host_->FindBackbone("a", std::string(64, '0')), nullptr);
+  EXPECT_EQ(host_->FindBackbone("b", first->weights->fingerprint), nullptr);
+  EXPECT_EQ(host_->Model("a")->session->version, 2);
+}
+
+TEST_F(ModelHostTest, ABundleOfTheSameBackboneSwapsInWithoutLoadingIt) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  auto first = WaitServing(1);
+  PublishModel(repository(), "a", 1, SetStep);
+  const auto second = WaitServing(2);
+  EXPECT_EQ(second->weights, first->weights);
+  EXPECT_EQ(second->scheduler, first->scheduler);
+  EXPECT_TRUE(Version(2).measured_nll.has_value());
+  EXPECT_EQ(host_->FindBackbone("a", first->weights->fingerprint), second);
+  EXPECT_EQ(Version(1).state, VersionState::kDraining);
+  first.reset();
+  WaitForVersion(1, VersionState::kReleased);
+  EXPECT_EQ(WaitServing(2), second);
+}
+
+TEST_F(ModelHostTest, AThirdWaitsForThePlaceOfStreamsUntilMaxDrain) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  auto first = WaitServing(1);
+  PublishModel(repository(), "a", 1, SetStep);
+  WaitServing(2);
+  PublishModel(repository(), "a", 1, [](auto& manifest) { manifest.trainer_step = 8; });
+  WaitForVersion(3, VersionState::kVerifying);
+  PublishModel(repository(), "a", 1, [](auto& manifest) { manifest.trainer_step = 9; });
+  WaitForVersion(4, VersionState::kVerifying);  // replaces the one that waited
+  WaitForVersion(3, VersionState::kDiscovered);
+  clock_.Advance(absl::Seconds(59));
+  EXPECT_EQ(WaitServing(2)->version, 2);
+  EXPECT_TRUE(first->end->status().ok());
+  clock_.Advance(absl::Seconds(1));
+  while (first->end->status().ok()) std::this_thread::yield();
+  const absl::Status end = first->end->status();
+  EXPECT_EQ(end.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(end.message()), HasSubstr("models/a/versions/1"));
+  EXPECT_TRUE(DetailsOf(end).retry_after.has_value());
+  // The scheduler that all of them share is not hurt.
+  EXPECT_TRUE(WaitServing(2)->end->status().ok());
+  first.reset();
+  WaitServing(4);
+  EXPECT_EQ(Version(1).state, VersionState::kReleased);
+  EXPECT_EQ(Version(3).state, VersionState::kDiscovered);
+}
+
+TEST_F(ModelHostTest, AThirdBackboneTakesThePlaceOfTheKeptOne) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  auto first = WaitServing(1);
+  const std::string fingerprint = first->weights->fingerprint;
+  PublishModel(repository(), "a", 2);
+  WaitServing(2);
+  PublishModel(repository(), "a", 3);
+  // It waits for the stream that runs there, and new calls are kept away.
+  while (host_->FindBackbone("a", fingerprint) != nullptr) std::this_thread::yield();
+  EXPECT_EQ(Version(1).state, VersionState::kDraining);
+  EXPECT_EQ(WaitServing(2)->version, 2);
+  std::weak_ptr<const rwkv::Weights> weights = first->weights;
+  first.reset();
+  WaitServing(3);
+  EXPECT_TRUE(weights.expired());
+  EXPECT_EQ(Version(1).state, VersionState::kReleased);
+  EXPECT_EQ(Version(2).state, VersionState::kDraining);
+}
+
+TEST_F(ModelHostTest, PinsRollBackAndUnpinningFollowsAgain) {
+  PublishModel(repository(), "a", 1);
+  PublishModel(repository(), "a", 2);
+  Start();
+  WaitServing(2);
+  // A version that was never loaded here.
+  const auto pinned = host_->Pin("a", 1);
+  ASSERT_TRUE(pinned.ok()) << pinned.status();
+  EXPECT_EQ(pinned->pinned, 1);
+  WaitServing(1);
+  EXPECT_EQ(testing::ReadAll(repository() + "/bundles/a/pin"), "1\n");
+  PublishModel(repository(), "a", 3);
+  Settle();
+  EXPECT_EQ(WaitServing(1)->version, 1);
+  EXPECT_EQ(Version(3).state, VersionState::kDiscovered);
+  ASSERT_TRUE(host_->Unpin("a").ok());
+  WaitServing(3);
+  // Back to one that is still live, at once, and to one that was released.
+  ASSERT_TRUE(host_->Pin("a", 1).ok());
+  WaitServing(1);
+  ASSERT_TRUE(host_->Pin("a", 2).ok());
+  WaitServing(2);
+  EXPECT_EQ(host_->Pin("a", 9).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(host_->Pin("b", 1).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(host_->Unpin("b").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(ModelHostTest, APinOfAnotherServerIsFollowed) {
+  PublishModel(repository(), "a", 1);
+  PublishModel(repository(), "a", 2);
+  Start();
+  WaitServing(2);
+  const auto other = repository::Repository::Open(repository()).value();
+  ASSERT_TRUE(other->Pin("a", 1).ok());
+  WaitServing(1);
+  // One that nobody can read freezes what serves.
+  testing::WriteAll(repository() + "/bundles/a/pin", "latest");
+  PublishModel(repository(), "a", 3);
+  Settle();
+  EXPECT_EQ(WaitServing(1)->version, 1);
+  ASSERT_TRUE(host_->Unpin("a").ok());
+  WaitServing(3);
+}
+
+TEST_F(ModelHostTest, WithAnUnreadablePinNothingIsLoadedAndCallersAreTold) {
+  PublishModel(repository(), "a", 1);
+  testing::WriteAll(repository() + "/bundles/a/pin", "latest");
+  Start();
+  while (host_->Model("a").status().code() == absl::StatusCode::kUnavailable) {
+    std::this_thread::yield();
+  }
+  Settle();
+  EXPECT_THAT(std::string(host_->Find("models/a").status().message()),
+              HasSubstr("pin: expected a version number"));
+}
+
+TEST_F(ModelHostTest, FollowModesHoldForTheirModel) {
+  PublishModel(repository(), "a", 1);
+  PublishModel(repository(), "b", 1);
+  ModelHostOptions options;
+  options.follow = FollowMode::kPinned;
+  options.follow_by_model = {{"a", FollowMode::kSameBackbone}};
+  Start(std::move(options));
+  WaitServing(1);
+  PublishModel(repository(), "a", 2);
+  PublishModel(repository(), "a", 1);
+  WaitServing(3);
+  EXPECT_EQ(Version(2).state, VersionState::kDiscovered);
+  EXPECT_EQ(host_->Model("a")->follow, FollowMode::kSameBackbone);
+  EXPECT_THAT(std::string(host_->Find("models/b").status().message()), HasSubstr("none is pinned"));
+  ASSERT_TRUE(host_->Pin("b", 1).ok());
+  WaitUntilServing("b");
+}
+
+// A version that is not served, and what is said of it.
+struct BadVersion {
+  const char* reason;
+  std::function<void(const std::string& repository)> publish;
+};
+
+void PublishTensors(const std::string& path, const tensors::TensorSet& tensors,
+                    const repository::Manifest& like) {
+  ASSERT_TRUE(repository::Repository::Open(path)
+                  .value()
+                  ->Publish(like, {{.kind = "backbone", .tensors = &tensors}})
+                  .ok());
+}
+
+TEST_F(ModelHostTest, WhatServesServesOnBesideEveryKindOfBadVersion) {
+  const repository::Manifest good = PublishModel(repository(), "a", 1);
+  const tensors::TensorSet weights = testing::RandomBackbone(testing::ByteConfig(), 99);
+  const auto blob = [&](const repository::Manifest& manifest) { return BlobOf(manifest); };
+  const std::vector<BadVersion> table = {
+      {"expected SHA-256",
+       [&](const std::string& path) {
+         const std::string file = blob(PublishModel(path, "a", 11));
+         std::string bytes = testing::ReadAll(file);
+         bytes[bytes.size() / 2] ^= 1;
+         testing::WriteAll(file, bytes);
+       }},
+      {"bytes, found",
+       [&](const std::string& path) {
+         const std::string file = blob(PublishModel(path, "a", 12));
+         ASSERT_EQ(truncate(file.c_str(), 1000), 0);
+       }},
+      {"found none",
+       [&](const std::string& path) {
+         ASSERT_EQ(unlink(blob(PublishModel(path, "a", 13)).c_str()), 0);
+       }},
+      {"head.weight: expected [256, 128], found f32 [128, 256]",
+       [&](const std::string& path) {
+         PublishTensors(path, testing::EditedSet(weights).Reshape("head.weight", {128, 256}).Make(),
+                        good);
+       }},
+      {"expected finite values, found nan",
+       [&](const std::string& path) {
+         PublishTensors(path, testing::EditedSet(weights).Poison("head.weight", 5).Make(), good);
+       }},
+      {"self-test: expected",
+       [&](const std::string& path) { PublishTensors(path, weights, good); }},
+      {"tokenizer",
+       [&](const std::string& path) {
+         rwkv::Config config = testing::ByteConfig();
+         config.vocab = 100;
+         PublishTensors(path, testing::RandomBackbone(config, 3), good);
+       }},
+      {"schema: expected 1",
+       [&](const std::string& path) {
+         testing::WriteAll(path + "/bundles/a/9.json", "{\"schema\": 2}");
+       }},
+      {"syntax error",
+       [&](const std::string& path) {
+         testing::WriteAll(path + "/bundles/a/10.json", "{\"schema\": 1, \"mod");
+       }},
+  };
+  Start();
+  const auto serving = WaitServing(1);
+  // Wrongly published bytes come to these files: the server must cope, whatever order they land in.
+  for (size_t i = 0; i < table.size(); ++i) {
+    const auto version = static_cast<int64_t>(i) + 2;
+    // Held back until the damage is done.
+    ASSERT_TRUE(host_->Pin("a", 1).ok());
+    table[i].publish(repository());
+    ASSERT_TRUE(host_->Unpin("a").ok());
+    const VersionStatus failed = WaitForVersion(version, VersionState::kFailed);
+    EXPECT_THAT(failed.reason, HasSubstr(table[i].reason));
+    Settle();
+    EXPECT_EQ(WaitServing(1), serving);
+    EXPECT_EQ(Version(1).state, VersionState::kServing);
+  }
+  PublishModel(repository(), "a", 5);
+  WaitServing(11);
+}
+
+TEST_F(ModelHostTest, ShortMemoryIsARefusalThatIsTriedAgainWhenItMayPass) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  WaitServing(1);
+  memory_ = 1000;
+  PublishModel(repository(), "a", 2);
+  const VersionStatus failed = WaitForVersion(2, VersionState::kFailed);
+  EXPECT_THAT(failed.reason, HasSubstr("not enough memory: needs "));
+  EXPECT_THAT(failed.reason, HasSubstr("available are 1000"));
+  EXPECT_THAT(failed.reason, HasSubstr("again in 5s"));
+  clock_.Advance(absl::Seconds(5));
+  while (Version(2).reason.find("again in 10s") == std::string::npos) std::this_thread::yield();
+  EXPECT_EQ(WaitServing(1)->version, 1);
+  memory_ = int64_t{1} << 40;
+  clock_.Advance(absl::Seconds(10));
+  WaitServing(2);
+}
+
+TEST_F(ModelHostTest, ReloadGivesAnotherChanceAtOnce) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  WaitServing(1);
+  ASSERT_TRUE(host_->Pin("a", 1).ok());
+  const std::string blob = BlobOf(PublishModel(repository(), "a", 2));
+  const std::string whole = testing::ReadAll(blob);
+  testing::WriteAll(blob, whole.substr(0, whole.size() / 2));
+  ASSERT_TRUE(host_->Unpin("a").ok());
+  WaitForVersion(2, VersionState::kFailed);
+  clock_.Advance(absl::Hours(100));  // what is broken is not tried again by itself
+  Settle();
+  EXPECT_EQ(Version(2).state, VersionState::kFailed);
+  testing::WriteAll(blob, whole);
+  EXPECT_THAT(*host_->Reload("a"), ::testing::ElementsAre(2));
+  WaitServing(2);
+  EXPECT_THAT(*host_->Reload("a"), ::testing::IsEmpty());
+  EXPECT_EQ(host_->Reload("b").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(ModelHostTest, CallsThatComeDuringManySwapsFindAVersionThatIsWhole) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  WaitServing(1);
+  std::atomic<bool> done = false;
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 3; ++i) {
+    callers.emplace_back([&] {
+      while (!done) {
+        const auto session = host_->Find("models/a");
+        ASSERT_TRUE(session.ok()) << session.status();
+        const auto other = host_->FindBackbone("a", (*session)->weights->fingerprint);
+        if (other != nullptr) {
+          ASSERT_EQ(other->weights->fingerprint, (*session)->weights->fingerprint);
+        }
+        ASSERT_TRUE(host_->Model("a").ok());
+      }
+    });
+  }
+  for (int version = 2; version <= 8; ++version) {
+    PublishModel(repository(), "a", static_cast<uint32_t>(version / 2));
+    WaitServing(version);
+  }
+  done = true;
+  for (std::thread& caller : callers) caller.join();
 }
 
 TEST(ChooseWeightFormat, KeepsSmallModelsExactAndHalvesLargeOnes) {

@@ -31,45 +31,51 @@ constexpr absl::Duration kMaxDrain = absl::Seconds(60);
 const absl::Time kNow = absl::FromUnixSeconds(1'000'000);
 
 // Versions of the table, in few words.
-VersionView V(int64_t version, VersionState state, const char* backbone = "A") {
-  return {.version = version, .state = state, .backbone = backbone};
+VersionView V(int64_t version, VersionState state, std::string backbone = "A") {
+  return {.version = version, .state = state, .backbone = std::move(backbone)};
 }
-VersionView Ready(int64_t version, VersionState state, const char* backbone = "A") {
-  VersionView view = V(version, state, backbone);
+VersionView Ready(int64_t version, VersionState state, std::string backbone = "A") {
+  VersionView view = V(version, state, std::move(backbone));
   view.ready = true;
   return view;
 }
-VersionView Serving(int64_t version, const char* backbone = "A") {
-  VersionView view = V(version, kServing, backbone);
+VersionView Serving(int64_t version, std::string backbone = "A") {
+  VersionView view = V(version, kServing, std::move(backbone));
   view.in_use = true;
   return view;
 }
-VersionView Kept(int64_t version, const char* backbone, bool in_use = false) {
-  VersionView view = V(version, kDraining, backbone);
+VersionView Kept(int64_t version, std::string backbone, bool in_use = false) {
+  VersionView view = V(version, kDraining, std::move(backbone));
   view.kept = true;
   view.in_use = in_use;
   return view;
 }
-VersionView Draining(int64_t version, const char* backbone, absl::Duration since,
+VersionView Draining(int64_t version, std::string backbone, absl::Duration since,
                      bool in_use = true) {
-  VersionView view = V(version, kDraining, backbone);
+  VersionView view = V(version, kDraining, std::move(backbone));
   view.drains_since = kNow - since;
   view.in_use = in_use;
   return view;
 }
-VersionView Ending(int64_t version, const char* backbone, bool in_use = true) {
-  VersionView view = Draining(version, backbone, kMaxDrain, in_use);
+VersionView Ending(int64_t version, std::string backbone, bool in_use = true) {
+  VersionView view = Draining(version, std::move(backbone), kMaxDrain, in_use);
   view.ending = true;
   return view;
 }
-VersionView FailedUntil(int64_t version, absl::Time retry_at, const char* backbone = "A") {
-  VersionView view = V(version, kFailed, backbone);
+VersionView FailedUntil(int64_t version, absl::Time retry_at, std::string backbone = "A") {
+  VersionView view = V(version, kFailed, std::move(backbone));
   view.retry_at = retry_at;
   return view;
 }
 ModelView Model(std::vector<VersionView> versions, FollowMode follow = FollowMode::kAll,
-                std::optional<int64_t> pinned = {}) {
-  return {.model = "m", .follow = follow, .pinned = pinned, .versions = std::move(versions)};
+                std::optional<int64_t> pinned = {}, std::string name = "m") {
+  return {.model = std::move(name),
+          .follow = follow,
+          .pinned = pinned,
+          .versions = std::move(versions)};
+}
+ModelView Named(std::string name, std::vector<VersionView> versions) {
+  return Model(std::move(versions), FollowMode::kAll, std::nullopt, std::move(name));
 }
 ModelView Pinned(int64_t pinned, std::vector<VersionView> versions) {
   return Model(std::move(versions), FollowMode::kAll, pinned);
@@ -117,16 +123,13 @@ TEST(ModelPolicy, TheFirstVersionToServe) {
 
 TEST(ModelPolicy, OneVerificationOrLoadAtATime) {
   for (const VersionView& busy : {V(1, kVerifying), V(1, kLoading), V(1, kWarmingUp)}) {
-    ModelView first = Model({busy}), second = Model({V(7, kDiscovered)});
-    second.model = "n";
-    EXPECT_TRUE(NextActions(std::vector{first, second}, kNow, kMaxDrain).empty());
+    const std::vector<ModelView> models = {Model({busy}), Named("n", {V(7, kDiscovered)})};
+    EXPECT_TRUE(NextActions(models, kNow, kMaxDrain).empty());
   }
-  ModelView first = Model({V(1, kDiscovered)}), second = first, third = Model({V(1, kFailed)});
-  second.model = "n";
-  third.model = "a";
-  Check({{"the first model's turn, and a hopeless one holds nobody back",
-          {third, first, second},
-          {Do(Kind::kVerify, 1)}}});
+  Check(
+      {{"the first model's turn, and a hopeless one holds nobody back",
+        {Named("a", {V(1, kFailed)}), Model({V(1, kDiscovered)}), Named("n", {V(1, kDiscovered)})},
+        {Do(Kind::kVerify, 1)}}});
 }
 
 TEST(ModelPolicy, NewVersionsAreFollowed) {
@@ -397,7 +400,7 @@ TEST(ModelPolicy, RandomLivesNeverBreakTheLimits) {
     };
     for (int step = 0; step < 200; ++step) {
       if (chance(4)) {
-        const char* backbones[] = {"A", "B", "C"};
+        const std::string backbones[] = {"A", "B", "C"};
         model.versions.insert(model.versions.begin(),
                               V(static_cast<int64_t>(model.versions.size()) + 1, kDiscovered,
                                 backbones[random() % 3]));
