@@ -262,6 +262,14 @@ TEST_F(Faults, AReadOnlyRepositoryServes) {
   Session session(server.address());
   session.WaitServing();
   EXPECT_TRUE(session.Decode(SeededDecode("", 1, 1)).status.ok());
+  // What would change it is refused.
+  grpc::ClientContext context;
+  v1::PinModelVersionRequest pin;
+  pin.set_name("models/tiny/versions/1");
+  v1::Model model;
+  const grpc::Status status = session.models->PinModelVersion(&context, pin, &model);
+  EXPECT_EQ(status.error_code(), StatusCode::FAILED_PRECONDITION) << status.error_message();
+  EXPECT_THAT(status.error_message(), HasSubstr("cannot be written from here"));
 }
 
 TEST_F(Faults, ABadVersionIsRejectedWithItsReasonAndTheOlderServes) {

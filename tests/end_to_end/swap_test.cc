@@ -1,0 +1,488 @@
+// New versions, rollbacks and bad versions while the server serves.
+#include <unistd.h>
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/end_to_end/server_process.h"
+#include "tests/end_to_end/session.h"
+#include "tests/server/inference/grpc_details.h"
+#include "tests/server/inference/published_models.h"
+#include "tests/support/edited_set.h"
+#include "tests/support/temporary_directory.h"
+
+namespace dreamstate {
+namespace {
+
+using grpc::StatusCode;
+using ::testing::ElementsAre;
+using testing::FindDetail;
+using ::testing::HasSubstr;
+using testing::Health;
+using testing::HttpGet;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using testing::PublishModel;
+using testing::SeededDecode;
+using testing::ServerProcess;
+using testing::Session;
+
+std::string Name(int64_t version) { return "models/m/versions/" + std::to_string(version); }
+
+// The same weights in another bundle.
+void AnotherBundle(repository::Manifest& manifest) { manifest.trainer_step = manifest.version + 1; }
+
+class Swap : public ::testing::Test {
+ protected:
+  void SetUp() override { PublishModel(repository_, "m", 1); }
+
+  void Start(std::vector<std::string> flags = {}, bool admin = false) {
+    // Readers of these tests take their time.
+    for (const char* flag : {"--poll-seconds", "0.005", "--reader-stall-seconds", "1000"}) {
+      flags.emplace_back(flag);
+    }
+    server_ = std::make_unique<ServerProcess>(ServerProcess::Setup{.repository = repository_,
+                                                                   .store = directory_ / "store",
+                                                                   .admin = admin,
+                                                                   .flags = std::move(flags)});
+    ASSERT_TRUE(server_->WaitUntilListening());
+    session_ = std::make_unique<Session>(server_->address());
+    session_->WaitServing();
+  }
+
+  v1::Model GetModel() {
+    grpc::ClientContext context;
+    testing::SetDeadline(context);
+    v1::GetModelRequest request;
+    request.set_name("models/m");
+    v1::Model model;
+    EXPECT_TRUE(session_->models->GetModel(&context, request, &model).ok());
+    return model;
+  }
+  // Until new calls go to `version`. All the while the model is healthy.
+  void WaitVersion(int64_t version) {
+    while (GetModel().serving_version() != Name(version)) {
+      ASSERT_EQ(session_->CheckHealth("models/m"), Health::SERVING);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  grpc::Status Reload(v1::ReloadModelResponse* response = nullptr, bool wait = true) {
+    grpc::ClientContext context;
+    testing::SetDeadline(context);
+    v1::ReloadModelRequest request;
+    request.set_name("models/m");
+    request.set_wait(wait);
+    v1::ReloadModelResponse ignored;
+    return session_->models->ReloadModel(&context, request,
+                                         response == nullptr ? &ignored : response);
+  }
+  grpc::Status Pin(const std::string& name, v1::Model* model = nullptr) {
+    grpc::ClientContext context;
+    testing::SetDeadline(context);
+    v1::PinModelVersionRequest request;
+    request.set_name(name);
+    v1::Model ignored;
+    return session_->models->PinModelVersion(&context, request,
+                                             model == nullptr ? &ignored : model);
+  }
+  grpc::Status Unpin() {
+    grpc::ClientContext context;
+    testing::SetDeadline(context);
+    v1::UnpinModelRequest request;
+    request.set_name("models/m");
+    v1::Model model;
+    return session_->models->UnpinModel(&context, request, &model);
+  }
+  v1::ModelVersion GetVersion(int64_t number) {
+    grpc::ClientContext context;
+    testing::SetDeadline(context);
+    v1::ListModelVersionsRequest request;
+    request.set_parent("models/m");
+    v1::ListModelVersionsResponse response;
+    EXPECT_TRUE(session_->models->ListModelVersions(&context, request, &response).ok());
+    for (const v1::ModelVersion& version : response.versions()) {
+      if (version.version() == number) return version;
+    }
+    return {};
+  }
+
+  testing::TemporaryDirectory directory_;
+  const std::string repository_ = directory_ / "repository";
+  std::unique_ptr<ServerProcess> server_;
+  std::unique_ptr<Session> session_;
+};
+
+// A long decode that is under way and whose reader waits, so that it stays under way.
+class PausedDecode {
+ public:
+  static constexpr int kTokens = 20'000;
+  static v1::DecodeRequest Request(uint64_t seed) {
+    v1::DecodeRequest request = testing::EndlessDecode(kTokens, /*end_token=*/0);
+    request.mutable_sampling()->set_seed(seed);
+    return request;
+  }
+  PausedDecode(Session& session, uint64_t seed) {
+    testing::SetDeadline(context_);
+    stream_ = session.decode->Decode(&context_, Request(seed));
+    v1::DecodeResponse response;
+    EXPECT_TRUE(stream_->Read(&response) && response.has_start());
+    version_ = response.start().model_version();
+  }
+  const std::string& version() const { return version_; }
+  std::pair<std::vector<int32_t>, grpc::Status> Finish() {
+    std::vector<int32_t> tokens;
+    v1::DecodeResponse response;
+    while (stream_->Read(&response)) {
+      const auto& ids = response.piece().piece().token_ids();
+      tokens.insert(tokens.end(), ids.begin(), ids.end());
+    }
+    return {std::move(tokens), stream_->Finish()};
+  }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<v1::DecodeResponse>> stream_;
+  std::string version_;
+};
+
+TEST_F(Swap, StreamsFinishOnTheVersionTheyBeganWithAndNewOnesTakeTheNew) {
+  Start();
+  PausedDecode running(*session_, 5);
+  EXPECT_EQ(running.version(), Name(1));
+  PublishModel(repository_, "m", 2);
+  WaitVersion(2);
+  EXPECT_THAT(GetModel().other_live_versions(), ElementsAre(Name(1)));
+  EXPECT_EQ(GetVersion(1).state(), v1::ModelVersion::DRAINING);
+  PausedDecode newer(*session_, 5);
+  EXPECT_EQ(newer.version(), Name(2));
+  const auto [old_tokens, old_status] = running.Finish();
+  const auto [new_tokens, new_status] = newer.Finish();
+  ASSERT_TRUE(old_status.ok()) << old_status.error_message();
+  ASSERT_TRUE(new_status.ok()) << new_status.error_message();
+  EXPECT_EQ(old_tokens.size(), static_cast<size_t>(PausedDecode::kTokens));
+  EXPECT_NE(old_tokens, new_tokens);
+  // To the bit what each version says when nothing happens meanwhile.
+  const auto replay = [&](int64_t version) {
+    const auto decoded = session_->Decode(PausedDecode::Request(5));
+    EXPECT_TRUE(decoded.status.ok()) << decoded.status.error_message();
+    EXPECT_EQ(decoded.start.model_version(), Name(version));
+    return decoded.branches.at(0).tokens;
+  };
+  EXPECT_EQ(replay(2), new_tokens);
+  ASSERT_TRUE(Pin(Name(1)).ok());
+  WaitVersion(1);
+  EXPECT_EQ(replay(1), old_tokens);
+  EXPECT_EQ(server_->Stop(), 0);
+}
+
+TEST_F(Swap, StatesOfThePreviousBackboneAreServedUntilAThirdReplacesIt) {
+  Start();
+  const std::string text = "a text that both have read";
+  const std::string old_state = session_->HarvestText(text);
+  const auto before = session_->Decode(SeededDecode(old_state, 1, 20));
+  PublishModel(repository_, "m", 2);
+  WaitVersion(2);
+  const std::string new_state = session_->HarvestText(text);
+  const auto after = session_->Decode(SeededDecode(old_state, 1, 20));
+  EXPECT_EQ(after.start.model_version(), Name(1));
+  EXPECT_EQ(after.branches.at(0).tokens, before.branches.at(0).tokens);
+  EXPECT_EQ(session_->Decode(SeededDecode(new_state, 1, 20)).start.model_version(), Name(2));
+  EXPECT_EQ(session_->Decode(SeededDecode("", 1, 20)).start.model_version(), Name(2));
+
+  v1::ScoreRequest score;
+  score.mutable_target()->set_text("more");
+  EXPECT_EQ(session_->Score(score).second.model_version(), Name(2));
+  score.mutable_source()->set_state(old_state);
+  EXPECT_EQ(session_->Score(score).second.model_version(), Name(1));
+
+  v1::HarvestOptions harvest;
+  v1::Document document;
+  document.set_id("d");
+  document.mutable_content()->set_text("more");
+  harvest.set_source_state(old_state);
+  harvest.set_inline_tensors(true);
+  const auto harvested = session_->Harvest(harvest, {document});
+  ASSERT_EQ(harvested.states.size(), 1u) << harvested.status.error_message();
+  const v1::StateTensors& tensors = harvested.states[0].tensors();
+  EXPECT_EQ(tensors.backbone_fingerprint(),
+            session_->GetState(old_state).second.backbone_fingerprint());
+  v1::DecodeRequest with_tensors = SeededDecode("", 1, 5);
+  *with_tensors.mutable_source()->mutable_tensors() = tensors;
+  EXPECT_EQ(session_->Decode(with_tensors).start.model_version(), Name(1));
+
+  PublishModel(repository_, "m", 3);
+  WaitVersion(3);
+  EXPECT_EQ(session_->Decode(SeededDecode(new_state, 1, 5)).start.model_version(), Name(2));
+  const std::string found = session_->GetState(old_state).second.backbone_fingerprint();
+  const std::string expected = GetModel().backbone_fingerprint();
+  for (const grpc::Status& status :
+       {session_->Decode(SeededDecode(old_state, 1, 5)).status, session_->Score(score).first,
+        session_->Harvest(harvest, {document}).status, session_->Decode(with_tensors).status}) {
+    EXPECT_EQ(status.error_code(), StatusCode::FAILED_PRECONDITION) << status.error_message();
+    const auto failure = FindDetail<google::rpc::PreconditionFailure>(status);
+    ASSERT_TRUE(failure.has_value());
+    EXPECT_THAT(failure->violations(0).description(), HasSubstr(found));
+    EXPECT_THAT(failure->violations(0).description(), HasSubstr(expected));
+  }
+}
+
+TEST_F(Swap, ABundleOfTheSameBackboneIsSwappedInWithoutLoadingIt) {
+  Start({}, /*admin=*/true);
+  const auto metrics = [&] { return HttpGet(server_->admin_port(), "/metrics"); };
+  const std::string state = session_->HarvestText("a text");
+  PausedDecode running(*session_, 5);
+  PublishModel(repository_, "m", 1, AnotherBundle);
+  WaitVersion(2);
+  const std::string both = metrics();
+  EXPECT_THAT(both, HasSubstr("dreamstate_backbone_loads_total{model=\"m\"} 1"));
+  EXPECT_THAT(both, HasSubstr("dreamstate_live_versions{model=\"m\"} 2"));
+  EXPECT_THAT(both, HasSubstr("dreamstate_serving_version{model=\"m\"} 2"));
+  EXPECT_THAT(both, HasSubstr("dreamstate_reloads_total{model=\"m\",outcome=\"served\"} 2"));
+  EXPECT_THAT(both, HasSubstr("dreamstate_checkpoint_age_seconds{model=\"m\"}"));
+  const auto decoded = session_->Decode(SeededDecode(state, 1, 5));
+  EXPECT_TRUE(decoded.status.ok()) << decoded.status.error_message();
+  EXPECT_EQ(decoded.start.model_version(), Name(2));
+  const auto [tokens, status] = running.Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(session_->Decode(PausedDecode::Request(5)).branches.at(0).tokens, tokens);
+  while (GetVersion(1).state() != v1::ModelVersion::RELEASED) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  while (metrics().find("dreamstate_live_versions{model=\"m\"} 1") == std::string::npos) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const std::string after = metrics();
+  EXPECT_THAT(after, HasSubstr("version=\"2\""));
+  EXPECT_THAT(after, Not(HasSubstr("version=\"1\"")));
+  EXPECT_THAT(GetModel().other_live_versions(), IsEmpty());
+  EXPECT_THAT(server_->Errors(), HasSubstr("shares the backbone of version 1"));
+}
+
+TEST_F(Swap, PinsHoldAcrossServersAndRestarts) {
+  PublishModel(repository_, "m", 2);
+  Start();
+  EXPECT_EQ(GetModel().serving_version(), Name(2));
+  EXPECT_EQ(GetModel().follow(), v1::Model::ALL);
+  v1::Model pinned;
+  ASSERT_TRUE(Pin(Name(1), &pinned).ok());
+  EXPECT_EQ(pinned.pinned_version(), Name(1));
+  WaitVersion(1);
+  EXPECT_TRUE(GetVersion(1).pinned());
+  EXPECT_FALSE(GetVersion(2).pinned());
+  PublishModel(repository_, "m", 3);
+  ASSERT_TRUE(Reload().ok());
+  EXPECT_EQ(GetModel().serving_version(), Name(1));
+  EXPECT_EQ(server_->Stop(), 0);
+  Start();
+  EXPECT_EQ(GetModel().serving_version(), Name(1));
+  EXPECT_EQ(GetModel().pinned_version(), Name(1));
+  ASSERT_TRUE(Unpin().ok());
+  ASSERT_TRUE(Unpin().ok());
+  ASSERT_TRUE(Reload().ok());
+  EXPECT_EQ(GetModel().serving_version(), Name(3));
+  EXPECT_EQ(GetModel().pinned_version(), "");
+
+  for (const char* wrong : {"", "models/m", "models/m/versions/x", "models/m/versions/0",
+                            "models/M/versions/1", "models/m/versions/01", "versions/1"}) {
+    const grpc::Status status = Pin(wrong);
+    EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT) << wrong;
+    EXPECT_EQ(testing::FieldOf(status), "name");
+  }
+  EXPECT_EQ(Pin("models/m/versions/77").error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(Pin("models/other/versions/1").error_code(), StatusCode::NOT_FOUND);
+}
+
+TEST_F(Swap, AdminCallsCanBeSwitchedOff) {
+  Start({"--admin-calls=false"});
+  EXPECT_EQ(Reload().error_code(), StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(Pin(Name(1)).error_code(), StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(Unpin().error_code(), StatusCode::PERMISSION_DENIED);
+  EXPECT_FALSE(std::filesystem::exists(repository_ + "/bundles/m/pin"));
+  EXPECT_EQ(GetModel().serving_version(), Name(1));
+}
+
+TEST_F(Swap, FollowingTheSameBackbonePassesOthersOver) {
+  Start({"--follow", "pinned,m=same-backbone"});
+  EXPECT_EQ(GetModel().follow(), v1::Model::SAME_BACKBONE);
+  PublishModel(repository_, "m", 2);
+  PublishModel(repository_, "m", 1, AnotherBundle);
+  WaitVersion(3);
+  EXPECT_EQ(GetVersion(2).state(), v1::ModelVersion::DISCOVERED);
+}
+
+TEST_F(Swap, StreamsThatHoldUpAThirdVersionAreEndedAfterMaxDrain) {
+  Start({"--max-drain-seconds", "0.05"});
+  PausedDecode running(*session_, 5);
+  // A stream that waits for its caller, too.
+  grpc::ClientContext context;
+  testing::SetDeadline(context);
+  auto harvest = session_->states->HarvestStates(&context);
+  v1::HarvestStatesRequest options;
+  options.mutable_options();
+  ASSERT_TRUE(harvest->Write(options));
+  v1::HarvestStatesRequest document;
+  document.mutable_document()->set_id("d");
+  document.mutable_document()->mutable_content()->set_text("x");
+  ASSERT_TRUE(harvest->Write(document));
+  v1::HarvestStatesResponse made;
+  ASSERT_TRUE(harvest->Read(&made));
+
+  PublishModel(repository_, "m", 1, AnotherBundle);
+  WaitVersion(2);
+  PausedDecode second(*session_, 5);
+  EXPECT_EQ(second.version(), Name(2));
+  PublishModel(repository_, "m", 1, AnotherBundle);
+  WaitVersion(3);
+  const auto [tokens, status] = running.Finish();
+  EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE);
+  EXPECT_THAT(status.error_message(), HasSubstr(Name(1)));
+  EXPECT_TRUE(FindDetail<google::rpc::RetryInfo>(status).has_value());
+  EXPECT_LT(tokens.size(), static_cast<size_t>(PausedDecode::kTokens));
+  while (harvest->Read(&made)) {
+  }
+  const grpc::Status harvested = harvest->Finish();
+  EXPECT_EQ(harvested.error_code(), StatusCode::UNAVAILABLE);
+  EXPECT_THAT(harvested.error_message(), HasSubstr(Name(1)));
+  // Nobody waits for the place of the second, so it may take its time.
+  EXPECT_TRUE(second.Finish().second.ok());
+}
+
+TEST_F(Swap, ReloadWithAShortDeadlineEndsTheWaitingOnly) {
+  Start();
+  PausedDecode running(*session_, 5);
+  PublishModel(repository_, "m", 1, AnotherBundle);
+  WaitVersion(2);
+  PublishModel(repository_, "m", 1, AnotherBundle);  // waits for the stream's place
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  v1::ReloadModelRequest request;
+  request.set_name("models/m");
+  request.set_wait(true);
+  v1::ReloadModelResponse response;
+  EXPECT_EQ(session_->models->ReloadModel(&context, request, &response).error_code(),
+            StatusCode::DEADLINE_EXCEEDED);
+  ASSERT_TRUE(Reload(&response, /*wait=*/false).ok());
+  EXPECT_EQ(response.model().serving_version(), Name(2));
+  EXPECT_TRUE(running.Finish().second.ok());
+  ASSERT_TRUE(Reload(&response).ok());
+  EXPECT_EQ(response.model().serving_version(), Name(3));
+  EXPECT_THAT(response.retried_versions(), IsEmpty());
+}
+
+// Publishes into a copy of the repository, where `damage` may do what it likes, and brings the
+// result over: blobs first, as a file system would show them.
+class Bad : public Swap {
+ protected:
+  void Bring(const std::function<void(const std::string& repository)>& damage) {
+    namespace fs = std::filesystem;
+    const std::string staging = directory_ / "staging";
+    fs::remove_all(staging);
+    fs::copy(repository_, staging, fs::copy_options::recursive);
+    damage(staging);
+    for (const char* part : {"/blobs", "/bundles"}) {
+      fs::copy(staging + part, repository_ + part,
+               fs::copy_options::recursive | fs::copy_options::skip_existing);
+    }
+  }
+  static std::string Blob(const std::string& repository, const repository::Manifest& manifest) {
+    return repository + "/blobs/sha256/" + manifest.Find("backbone")->digest;
+  }
+  static void PublishTensors(const std::string& path, const tensors::TensorSet& tensors) {
+    const auto repository = repository::Repository::Open(path).value();
+    repository::Manifest manifest = *repository->ListVersions("m")->back().manifest;
+    ASSERT_TRUE(repository->Publish(manifest, {{.kind = "backbone", .tensors = &tensors}}).ok());
+  }
+};
+
+TEST_F(Bad, VersionsAreRefusedWithTheirReasonAndTheOldOneServesOn) {
+  const tensors::TensorSet weights = testing::RandomBackbone(testing::ByteConfig(), 99);
+  struct Row {
+    const char* reason;
+    std::function<void(const std::string& repository)> make;
+  };
+  const std::vector<Row> table = {
+      {"expected SHA-256",
+       [&](const std::string& path) {
+         const std::string file = Blob(path, PublishModel(path, "m", 11));
+         std::string bytes = testing::ReadAll(file);
+         bytes[bytes.size() / 2] ^= 1;
+         testing::WriteAll(file, bytes);
+       }},
+      {"bytes, found 1000",
+       [&](const std::string& path) {
+         ASSERT_EQ(truncate(Blob(path, PublishModel(path, "m", 12)).c_str(), 1000), 0);
+       }},
+      {"found none",
+       [&](const std::string& path) {
+         ASSERT_EQ(unlink(Blob(path, PublishModel(path, "m", 13)).c_str()), 0);
+       }},
+      {"head.weight: expected [256, 128], found f32 [128, 256]",
+       [&](const std::string& path) {
+         PublishTensors(path,
+                        testing::EditedSet(weights).Reshape("head.weight", {128, 256}).Make());
+       }},
+      {"head.weight: expected finite values, found nan",
+       [&](const std::string& path) {
+         PublishTensors(path, testing::EditedSet(weights).Poison("head.weight", 5).Make());
+       }},
+      {"self-test: expected", [&](const std::string& path) { PublishTensors(path, weights); }},
+      {"tokenizer byte has 256 tokens, the model 100",
+       [&](const std::string& path) {
+         rwkv::Config config = testing::ByteConfig();
+         config.vocab = 100;
+         PublishTensors(path, testing::RandomBackbone(config, 3));
+       }},
+      {"schema: expected 1",
+       [&](const std::string& path) {
+         testing::WriteAll(path + "/bundles/m/9.json", "{\"schema\": 2}");
+       }},
+  };
+  Start();
+  PausedDecode running(*session_, 5);
+  for (size_t i = 0; i < table.size(); ++i) {
+    Bring(table[i].make);
+    v1::ReloadModelResponse reloaded;
+    ASSERT_TRUE(Reload(&reloaded).ok());
+    EXPECT_EQ(reloaded.model().serving_version(), Name(1));
+    const v1::ModelVersion version = GetVersion(static_cast<int64_t>(i) + 2);
+    EXPECT_EQ(version.state(), v1::ModelVersion::FAILED) << table[i].reason;
+    EXPECT_THAT(version.reason(), HasSubstr(table[i].reason));
+    EXPECT_EQ(session_->CheckHealth("models/m"), Health::SERVING);
+    EXPECT_EQ(session_->Decode(SeededDecode("", 1, 1)).start.model_version(), Name(1));
+  }
+  const auto [tokens, status] = running.Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(tokens.size(), static_cast<size_t>(PausedDecode::kTokens));
+  // A good one gets through.
+  PublishModel(repository_, "m", 2);
+  WaitVersion(10);
+  EXPECT_EQ(server_->Stop(), 0);
+}
+
+TEST_F(Bad, AVersionWhoseFilesWereMendedIsTakenAfterAReload) {
+  Start();
+  std::string whole;
+  std::string blob;
+  Bring([&](const std::string& path) {
+    const repository::Manifest manifest = PublishModel(path, "m", 11);
+    whole = testing::ReadAll(Blob(path, manifest));
+    blob = Blob(repository_, manifest);
+    testing::WriteAll(Blob(path, manifest), whole.substr(0, whole.size() / 2));
+  });
+  ASSERT_TRUE(Reload().ok());
+  EXPECT_EQ(GetVersion(2).state(), v1::ModelVersion::FAILED);
+  testing::WriteAll(blob, whole);
+  v1::ReloadModelResponse reloaded;
+  ASSERT_TRUE(Reload(&reloaded).ok());
+  EXPECT_THAT(reloaded.retried_versions(), ElementsAre(2));
+  EXPECT_EQ(reloaded.model().serving_version(), Name(2));
+}
+
+}  // namespace
+}  // namespace dreamstate
