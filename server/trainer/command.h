@@ -15,5 +15,7 @@ struct Command {
 
 // import: a file of another engine becomes a published bundle.
 Command MakeImportCommand(CLI::App& app);
+// collect: a repository keeps the newest versions of its models.
+Command MakeCollectCommand(CLI::App& app);
 
 }  // namespace dreamstate::trainer

@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "dreamstate-trainer " DREAMSTATE_VERSION);
   const std::vector<dreamstate::trainer::Command> commands = {
       dreamstate::trainer::MakeImportCommand(app),
+      dreamstate::trainer::MakeCollectCommand(app),
   };
   try {
     app.parse(argc, argv);

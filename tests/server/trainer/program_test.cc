@@ -53,6 +53,21 @@ TEST(Program, ImportPrintsWhatItPublished) {
   EXPECT_GT(json["self_test"]["expected_nll"], 0);
 }
 
+TEST(Program, CollectKeepsTheNewestVersions) {
+  TemporaryDirectory directory;
+  const std::string repository = absl::StrCat(" --repository '", directory / "models", "'");
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(RunTrainer(absl::StrCat("import ", kTiny, " --name tiny", repository)).code, 0);
+  }
+  const Result collected = RunTrainer(absl::StrCat("collect --keep 2 --grace 0s", repository));
+  EXPECT_EQ(collected.code, 0) << collected.err;
+  EXPECT_EQ(collected.out, "removed 1 versions, 0 blobs and 0 temporary files: 0 bytes\n");
+  EXPECT_THAT(directory.Names("models/bundles/tiny"), ::testing::ElementsAre("2.json", "3.json"));
+  EXPECT_EQ(RunTrainer("collect --keep 2 --repository /nowhere").code, 1);
+  EXPECT_EQ(RunTrainer(absl::StrCat("collect --keep 2 --grace soon", repository)).code, 1);
+  EXPECT_EQ(RunTrainer(absl::StrCat("collect --keep 0", repository)).code, 2);
+}
+
 TEST(Program, AFailureIsOneLineAndOne) {
   TemporaryDirectory directory;
   const std::string rest = absl::StrCat(" --name tiny --repository '", directory / "models", "'");
