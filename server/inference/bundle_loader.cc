@@ -132,7 +132,7 @@ absl::Status BundleLoader::LoadBackbone(const VerifiedBundle& bundle, SchedulerO
 }
 
 absl::StatusOr<LoadedBundle> BundleLoader::Load(const VerifiedBundle& bundle, const Shared& shared,
-                                                SchedulerObserver* observer,
+                                                const std::function<SchedulerObserver*()>& observer,
                                                 const std::function<void(VersionState)>& entered,
                                                 const std::function<bool()>& stopping) const {
   return CatchingMemory([&]() -> absl::StatusOr<LoadedBundle> {
@@ -151,7 +151,7 @@ absl::StatusOr<LoadedBundle> BundleLoader::Load(const VerifiedBundle& bundle, co
       session->weights = shared.session->weights;
       session->scheduler = shared.session->scheduler;
     } else {
-      DS_RETURN_IF_ERROR(LoadBackbone(bundle, observer, session.get()));
+      DS_RETURN_IF_ERROR(LoadBackbone(bundle, observer(), session.get()));
     }
     if (stopping()) return absl::CancelledError("the server is draining");
 

@@ -62,10 +62,10 @@ class BundleLoader {
                                         const Shared& shared, int64_t freed_bytes) const;
 
   // `entered` is told of kLoading and kWarmingUp. When `shared` is set, its weights and scheduler
-  // are used and nothing is read. `observer` outlives the scheduler. `stopping` is asked between
-  // phases.
+  // are used and nothing is read. `observer` makes one for a new scheduler, which outlives it.
+  // `stopping` is asked between phases.
   absl::StatusOr<LoadedBundle> Load(const VerifiedBundle& bundle, const Shared& shared,
-                                    SchedulerObserver* observer,
+                                    const std::function<SchedulerObserver*()>& observer,
                                     const std::function<void(VersionState)>& entered,
                                     const std::function<bool()>& stopping) const;
 

@@ -195,11 +195,12 @@ class Metrics::ModelObserver : public SchedulerObserver {
     decode_tokens_.Increment(report.decode_tokens);
     prefill_tokens_.Increment(report.prefill_tokens);
   }
-  void OnLoad(int waiting_jobs, int running_jobs, int busy_slots, int slots) override {
-    queue_jobs_.Set(waiting_jobs);
-    running_jobs_.Set(running_jobs);
-    busy_slots_.Set(busy_slots);
-    free_slots_.Set(slots - busy_slots);
+  // What changed in one scheduler's load.
+  void AddLoad(int waiting_jobs, int running_jobs, int busy_slots, int free_slots) {
+    queue_jobs_.Increment(waiting_jobs);
+    running_jobs_.Increment(running_jobs);
+    busy_slots_.Increment(busy_slots);
+    free_slots_.Increment(free_slots);
   }
   void OnAdmitted(std::string_view kind, absl::Duration waited) override {
     metrics_.queue_seconds_.Add({{"model", model_}, {"kind", Text(kind)}}, LatencyBuckets())
@@ -239,6 +240,45 @@ class Metrics::ModelObserver : public SchedulerObserver {
   prometheus::Gauge& free_slots_;
   prometheus::Histogram& first_token_seconds_;
   prometheus::Histogram& output_token_seconds_;
+};
+
+// One scheduler's part in what its model's schedulers do.
+class Metrics::LoadShare : public SchedulerObserver {
+ public:
+  explicit LoadShare(ModelObserver* model) : model_(*model) {}
+
+  void OnLoad(int waiting_jobs, int running_jobs, int busy_slots, int slots) override {
+    MutexLock lock(mutex_);
+    const int free_slots = slots - busy_slots;
+    model_.AddLoad(waiting_jobs - waiting_jobs_, running_jobs - running_jobs_,
+                   busy_slots - busy_slots_, free_slots - free_slots_);
+    waiting_jobs_ = waiting_jobs;
+    running_jobs_ = running_jobs;
+    busy_slots_ = busy_slots;
+    free_slots_ = free_slots;
+  }
+  void OnStep(const StepReport& report) override { model_.OnStep(report); }
+  void OnAdmitted(std::string_view kind, absl::Duration waited) override {
+    model_.OnAdmitted(kind, waited);
+  }
+  void OnRefused(std::string_view kind) override { model_.OnRefused(kind); }
+  void OnFirstToken(absl::Duration since_arrival) override { model_.OnFirstToken(since_arrival); }
+  void OnBranchDone(int64_t tokens, absl::Duration decode_time) override {
+    model_.OnBranchDone(tokens, decode_time);
+  }
+  void OnPrefixReused(int64_t tokens) override { model_.OnPrefixReused(tokens); }
+  void OnStoreCall(std::string_view operation, const absl::Status& status,
+                   absl::Duration duration) override {
+    model_.OnStoreCall(operation, status, duration);
+  }
+
+ private:
+  ModelObserver& model_;
+  Mutex mutex_;
+  int waiting_jobs_ ABSL_GUARDED_BY(mutex_) = 0;
+  int running_jobs_ ABSL_GUARDED_BY(mutex_) = 0;
+  int busy_slots_ ABSL_GUARDED_BY(mutex_) = 0;
+  int free_slots_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 Metrics::Metrics()
@@ -333,11 +373,12 @@ void Metrics::OnStoreCall(std::string_view operation, const absl::Status& status
   }
 }
 
-SchedulerObserver* Metrics::ObserverOf(const std::string& model) {
+SchedulerObserver* Metrics::NewObserver(const std::string& model) {
   MutexLock lock(mutex_);
   std::unique_ptr<ModelObserver>& observer = observers_[model];
   if (observer == nullptr) observer = std::make_unique<ModelObserver>(this, model);
-  return observer.get();
+  shares_.push_back(std::make_unique<LoadShare>(observer.get()));
+  return shares_.back().get();
 }
 
 void Metrics::OnBundlePhase(const std::string& model, std::string_view phase,

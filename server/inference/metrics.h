@@ -44,8 +44,9 @@ class Metrics {
   // A call of the state store; `operation` is one of a few fixed words.
   void OnStoreCall(std::string_view operation, const absl::Status& status, absl::Duration duration);
 
-  // The observer for schedulers of `model`; the same object for every version. Owned by this.
-  SchedulerObserver* ObserverOf(const std::string& model);
+  // An observer for one scheduler of `model`. Several may live at once, for versions of different
+  // backbones: their loads add up. Owned by this.
+  SchedulerObserver* NewObserver(const std::string& model);
 
   // Lives of bundle versions. `phase`: "verify", "load", "warm_up".
   void OnBundlePhase(const std::string& model, std::string_view phase, absl::Duration duration);
@@ -74,6 +75,7 @@ class Metrics {
 
  private:
   class ModelObserver;
+  class LoadShare;
   class Sampled;
 
   template <typename T>
@@ -109,6 +111,8 @@ class Metrics {
 
   Mutex mutex_;
   std::map<std::string, std::unique_ptr<ModelObserver>> observers_ ABSL_GUARDED_BY(mutex_);
+  // One a scheduler that ever was: small, and a loop may end long after its version was released.
+  std::vector<std::unique_ptr<LoadShare>> shares_ ABSL_GUARDED_BY(mutex_);
   struct Live {
     std::vector<Bundle> bundles;
     std::vector<prometheus::Gauge*> info;  // their series

@@ -573,9 +573,9 @@ void ModelHost::Load(const Action& action) {
     phase_start = absl::Now();
     SetState(action, state);
   };
-  absl::StatusOr<LoadedBundle> loaded =
-      loader_.Load(*verified, shared, metrics_->ObserverOf(action.model), entered,
-                   [this] { return stopping(); });
+  absl::StatusOr<LoadedBundle> loaded = loader_.Load(
+      *verified, shared, [&] { return metrics_->NewObserver(action.model); }, entered,
+      [this] { return stopping(); });
   if (!loaded.ok()) {
     Fail(action, PhaseName(phase), loaded.status());
     return;

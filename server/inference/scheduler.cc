@@ -465,7 +465,7 @@ void Scheduler::Impl::Loop() {
   waiting.clear();
   mail.jobs.clear();
   Answer(&mail);
-  ReportLoad();
+  observer->OnLoad(0, 0, 0, 0);  // its slots are gone, too
   mailbox->SetRunning(0);
 }
 

@@ -24,7 +24,7 @@ class SchedulerObserver {
   virtual ~SchedulerObserver() = default;
 
   virtual void OnStep(const StepReport& /*report*/) {}
-  // Now, whenever one of them changed.
+  // Now, whenever one of them changed; all 0 when the scheduler has ended.
   virtual void OnLoad(int /*waiting_jobs*/, int /*running_jobs*/, int /*busy_slots*/,
                       int /*slots*/) {}
   // A job was admitted after waiting this long. `kind` is "decode", "score" or "harvest".

@@ -137,6 +137,51 @@ TEST_F(Malformed, ModelService) {
        {"unknown", [](auto& r) { r.set_parent("models/unknown"); }, "", StatusCode::NOT_FOUND}});
 }
 
+TEST_F(Malformed, ModelServiceAdmin) {
+  using Models = v1::ModelService::Stub;
+  Send<v1::ReloadModelRequest>(
+      [] { return v1::ReloadModelRequest(); },
+      Unary<Models, decltype(&Models::ReloadModel), v1::ReloadModelRequest,
+            v1::ReloadModelResponse>(*session_->models, &Models::ReloadModel),
+      {{"no name", [](auto&) {}, "name"},
+       {"a version", [](auto& r) { r.set_name("models/tiny/versions/1"); }, "name"},
+       {"path", [](auto& r) { r.set_name("models/../tiny"); }, "name"},
+       {"huge", [](auto& r) { r.set_name("models/" + kLongName); }, "name"},
+       {"unknown", [](auto& r) { r.set_name("models/unknown"); }, "", StatusCode::NOT_FOUND},
+       {"unknown, waiting",
+        [](auto& r) {
+          r.set_name("models/unknown");
+          r.set_wait(true);
+        },
+        "", StatusCode::NOT_FOUND}});
+  Send<v1::PinModelVersionRequest>(
+      [] { return v1::PinModelVersionRequest(); },
+      Unary<Models, decltype(&Models::PinModelVersion), v1::PinModelVersionRequest, v1::Model>(
+          *session_->models, &Models::PinModelVersion),
+      {{"no name", [](auto&) {}, "name"},
+       {"no version", [](auto& r) { r.set_name("models/tiny"); }, "name"},
+       {"empty version", [](auto& r) { r.set_name("models/tiny/versions/"); }, "name"},
+       {"no number", [](auto& r) { r.set_name("models/tiny/versions/latest"); }, "name"},
+       {"zero", [](auto& r) { r.set_name("models/tiny/versions/0"); }, "name"},
+       {"negative", [](auto& r) { r.set_name("models/tiny/versions/-1"); }, "name"},
+       {"another spelling", [](auto& r) { r.set_name("models/tiny/versions/01"); }, "name"},
+       {"over 64 bits", [](auto& r) { r.set_name("models/tiny/versions/99999999999999999999"); },
+        "name"},
+       {"path", [](auto& r) { r.set_name("models/../versions/1"); }, "name"},
+       {"huge", [](auto& r) { r.set_name("models/tiny/versions/" + kLongName); }, "name"},
+       {"unknown version", [](auto& r) { r.set_name("models/tiny/versions/999"); }, "",
+        StatusCode::NOT_FOUND},
+       {"unknown model", [](auto& r) { r.set_name("models/unknown/versions/1"); }, "",
+        StatusCode::NOT_FOUND}});
+  Send<v1::UnpinModelRequest>(
+      [] { return v1::UnpinModelRequest(); },
+      Unary<Models, decltype(&Models::UnpinModel), v1::UnpinModelRequest, v1::Model>(
+          *session_->models, &Models::UnpinModel),
+      {{"no name", [](auto&) {}, "name"},
+       {"a version", [](auto& r) { r.set_name("models/tiny/versions/1"); }, "name"},
+       {"unknown", [](auto& r) { r.set_name("models/unknown"); }, "", StatusCode::NOT_FOUND}});
+}
+
 TEST_F(Malformed, StateServiceUnaryMethods) {
   using States = v1::StateService::Stub;
   const auto bad_names = [](auto request) {

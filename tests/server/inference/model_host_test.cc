@@ -18,6 +18,7 @@
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "prometheus/metric_family.h"
 #include "server/inference/self_test.h"
 #include "tests/server/inference/published_models.h"
 #include "tests/server/inference/serving_fixture.h"
@@ -590,6 +591,52 @@ TEST_F(ModelHostTest, WhatServesServesOnBesideEveryKindOfBadVersion) {
   }
   PublishModel(repository(), "a", 5);
   WaitServing(11);
+}
+
+TEST_F(ModelHostTest, ABlobThatIsTruncatedBetweenItsVerificationAndItsLoadIsRefused) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  auto first = WaitServing(1);
+  PublishModel(repository(), "a", 2);
+  WaitServing(2);
+  const std::string blob = BlobOf(PublishModel(repository(), "a", 3));
+  // Verified, it waits for the place of the first, whose streams run.
+  while (host_->FindBackbone("a", first->weights->fingerprint) != nullptr) {
+    std::this_thread::yield();
+  }
+  ASSERT_EQ(truncate(blob.c_str(), 5000), 0);
+  first.reset();
+  EXPECT_THAT(WaitForVersion(3, VersionState::kFailed).reason,
+              ::testing::AnyOf(HasSubstr("the blob changed while it was loaded"),
+                               HasSubstr("expected finite values")));
+  EXPECT_EQ(WaitServing(2)->version, 2);
+}
+
+TEST_F(ModelHostTest, LoadsOfAllLiveVersionsAddUpInMetrics) {
+  const auto gauge = [&](const std::string& name, const std::string& state) {
+    for (const auto& collectable : metrics_.collectables()) {
+      for (const prometheus::MetricFamily& family : collectable->Collect()) {
+        if (family.name != name) continue;
+        for (const prometheus::ClientMetric& metric : family.metric) {
+          for (const auto& label : metric.label) {
+            if (label.value == state) return metric.gauge.value;
+          }
+        }
+      }
+    }
+    return -1.0;
+  };
+  PublishModel(repository(), "a", 1);
+  Start();
+  WaitServing(1);
+  while (gauge("dreamstate_slots", "free") != 2) std::this_thread::yield();
+  PublishModel(repository(), "a", 2);
+  WaitServing(2);
+  while (gauge("dreamstate_slots", "free") != 4) std::this_thread::yield();
+  PublishModel(repository(), "a", 3);
+  WaitServing(3);
+  while (gauge("dreamstate_slots", "free") != 4) std::this_thread::yield();
+  EXPECT_EQ(gauge("dreamstate_slots", "busy"), 0);
 }
 
 TEST_F(ModelHostTest, ShortMemoryIsARefusalThatIsTriedAgainWhenItMayPass) {
