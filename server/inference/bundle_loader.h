@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "core/base/memory.h"
 #include "core/repository/repository.h"
 #include "core/rwkv/weights.h"
 #include "core/tensors/tensor_set.h"
@@ -43,7 +44,9 @@ class BundleLoader {
     std::function<absl::StatusOr<rwkv::WeightFormat>(const repository::Manifest&,
                                                      int64_t parameters)>
         choose_format;
-    std::function<std::optional<int64_t>()> available_memory = [] { return AvailableMemory(); };
+    std::function<std::optional<int64_t>()> available_memory = [] {
+      return AvailableMemoryBytes(ReadMemoryFiles());
+    };
   };
   // A live version of the same backbone, with the parameters that were counted when it was loaded.
   struct Shared {

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 
 #include "absl/status/status.h"
 #include "core/rwkv/config.h"
@@ -25,11 +24,6 @@ struct MemoryNeed {
 // An upper bound where it is not exact. `config` is what the tensors' shapes say and is checked.
 MemoryNeed EstimateMemory(const rwkv::Config& config, int64_t parameters, rwkv::WeightFormat format,
                           const SchedulerOptions& options);
-
-// What this process may still take: the system's available memory, or less where the control group
-// or one above it has a limit. Nothing where the system does not say. Files are looked for under
-// `root`, for tests.
-std::optional<int64_t> AvailableMemory(const std::string& root = "");
 
 // Left to everything else that happens meanwhile.
 inline constexpr int64_t kMemoryReserveBytes = int64_t{32} << 20;

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/base/clock.h"
+#include "core/base/memory.h"
 #include "core/base/mutex.h"
 #include "core/repository/repository.h"
 #include "core/rwkv/weights.h"
@@ -44,7 +45,9 @@ struct ModelHostOptions {
   absl::Duration first_retry = absl::Seconds(5);
   absl::Duration most_retry = absl::Minutes(5);
   const Clock* clock = &Clock::Real();
-  std::function<std::optional<int64_t>()> available_memory = [] { return AvailableMemory(); };
+  std::function<std::optional<int64_t>()> available_memory = [] {
+    return AvailableMemoryBytes(ReadMemoryFiles());
+  };
 };
 
 // fp32 while the weights stay in the processor's cache (exact, and no slower); above it int8, where

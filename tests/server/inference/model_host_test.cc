@@ -358,6 +358,8 @@ TEST(ChooseWeightFormat, TakesInt8ForLargeModelsOnlyWhereItWasMeasured) {
   EXPECT_EQ(SelfTestTolerance(older, rwkv::WeightFormat::kInt8).value(), 2.0);
   EXPECT_EQ(SelfTestTolerance(exact_only, rwkv::WeightFormat::kInt8).status().code(),
             absl::StatusCode::kNotFound);
+}
+
 TEST_F(ModelHostTest, ANewBackboneTakesOverAndTheOldIsKeptForItsStates) {
   PublishModel(repository(), "a", 1);
   Start();
