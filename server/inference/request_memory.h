@@ -74,7 +74,7 @@ class RequestMemory : public std::enable_shared_from_this<RequestMemory> {
   };
   using Admitted = std::function<void(absl::StatusOr<Admission>)>;
 
-  RequestMemory() = default;
+  RequestMemory() : RequestMemory(Limits()) {}
   explicit RequestMemory(const Limits& limits) : limits_(limits) {}
 
   // Calls `admitted` once: before this returns, or, while another call of this key and content
