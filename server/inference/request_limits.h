@@ -23,8 +23,7 @@ struct RequestLimits {
 
   // Messages that wait for a Decode stream's reader before the sequence is paused.
   int stream_queue_messages = 64;
-  // A reader that takes nothing for this long is ended and its slots are freed; so is an upload
-  // that sends nothing.
+  // A reader that takes nothing for this long is ended and its slots are freed.
   absl::Duration reader_stall = absl::Seconds(30);
   // A stream whose client sends nothing for so long while nothing of it runs is ended.
   absl::Duration stream_silence = absl::Seconds(60);

@@ -13,9 +13,9 @@
 #include "core/state/layouts.h"
 #include "server/inference/errors.h"
 #include "server/inference/resource_names.h"
-#include "server/inference/stall_alarm.h"
 #include "server/inference/state_messages.h"
 #include "server/inference/store_call.h"
+#include "server/inference/transfer.h"
 #include "server/inference/unary_call.h"
 #include "server/inference/upload_validation.h"
 
@@ -47,13 +47,12 @@ absl::StatusOr<DownloadPlan> Validate(const v1::DownloadStateRequest& request) {
   return plan;
 }
 
-// One DownloadState stream: work on the executor, then writes one after another; only the alarm may
-// come between. Keeps itself alive until gRPC is done with it.
-class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse>,
-                       public std::enable_shared_from_this<Download> {
+// One DownloadState stream: work on the executor, then writes one after another; only visits may
+// come between.
+class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse>, public Transfer {
  public:
   Download(const ServingContext& context, Metrics* metrics, const grpc::CallbackServerContext* call)
-      : context_(context),
+      : Transfer(context),
         metrics_(*metrics),
         call_(*call),
         chunk_bytes_(
@@ -61,7 +60,7 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse
                      static_cast<size_t>(context.limits.max_message_bytes) - kMessageBytes)) {}
 
   void Begin(const v1::DownloadStateRequest& request, Places& places) {
-    self_ = shared_from_this();
+    Open();
     if (absl::Status status = Submit(request, places); !status.ok()) End(status);
   }
 
@@ -75,7 +74,7 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse
       } else if (sent_ == file_.size()) {
         end = absl::OkStatus();
       } else {
-        alarm_->Moved();
+        Moved();
         response_.set_chunk(file_.substr(sent_, chunk_bytes_));
         sent_ += response_.chunk().size();
         StartWrite(&response_);
@@ -84,14 +83,25 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse
     if (end) End(*end);
   }
 
-  void OnDone() override { self_.reset(); }
+  void OnDone() override { Close(); }
 
  private:
+  void Visited(absl::Duration silent, bool /*draining*/) override {
+    const absl::Duration limit = context_.limits.reader_stall;
+    {
+      MutexLock lock(mutex_);
+      if (!sending_ || silent < limit) return;
+    }
+    End(QuotaError("stream reader", StrCat("nothing was read for ", absl::FormatDuration(limit)),
+                   {}));
+  }
+
   absl::Status Submit(const v1::DownloadStateRequest& request, Places& places) {
     DS_ASSIGN_OR_RETURN(DownloadPlan plan, Validate(request));
     DS_ASSIGN_OR_RETURN(place_, places.Take());
-    const bool taken =
-        context_.executor->TrySubmit([download = shared_from_this(), plan = std::move(plan)] {
+    const bool taken = context_.executor->TrySubmit(
+        [download = std::static_pointer_cast<Download>(shared_from_this()),
+         plan = std::move(plan)] {
           absl::Status status = CheckWanted(download->call_);
           if (status.ok()) status = WithoutExceptions([&] { return download->Prepare(plan); });
           if (!status.ok()) download->End(status);
@@ -113,15 +123,9 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse
     header->set_bytes(static_cast<int64_t>(file.size()));
     header->set_sha256(Sha256Hex(file));
     header->set_file_name(StrCat(plan.id, state::LayoutEnding(plan.layout)));
-    const absl::Duration limit = context_.limits.reader_stall;
-    alarm_.emplace(limit, [stream = weak_from_this(), limit] {
-      if (const std::shared_ptr<Download> download = stream.lock()) {
-        download->End(QuotaError("stream reader",
-                                 StrCat("nothing was read for ", absl::FormatDuration(limit)), {}));
-      }
-    });
+    Moved();
     MutexLock lock(mutex_);
-    if (ended_) return absl::OkStatus();
+    sending_ = true;
     file_ = std::move(file);
     StartWrite(&response_);
     return absl::OkStatus();
@@ -139,17 +143,15 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse
     Finish(ToGrpcStatus(status));
   }
 
-  const ServingContext context_;
   Metrics& metrics_;
   const grpc::CallbackServerContext& call_;
   const size_t chunk_bytes_;
   v1::DownloadStateResponse response_;  // being written
-  std::optional<StallAlarm> alarm_;
-  std::shared_ptr<Download> self_;
   Mutex mutex_;
   Places::Place place_;
   std::string file_ ABSL_GUARDED_BY(mutex_);
   size_t sent_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool sending_ ABSL_GUARDED_BY(mutex_) = false;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -9,9 +9,9 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "server/inference/errors.h"
-#include "server/inference/stall_alarm.h"
 #include "server/inference/state_messages.h"
 #include "server/inference/store_call.h"
+#include "server/inference/transfer.h"
 #include "server/inference/unary_call.h"
 #include "server/inference/upload_validation.h"
 
@@ -20,15 +20,16 @@ namespace {
 
 constexpr size_t kMaxChunkBytes = size_t{1} << 20;
 
-// One UploadState stream. Events come one after another: reads, then work on the executor; only the
-// alarm may come between reads, and whoever stops the receiving ends the call. Keeps itself alive
-// until gRPC is done with it.
-class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>,
-                     public std::enable_shared_from_this<Upload> {
+// While the server drains, an upload that has been silent for so long does not hold it up.
+constexpr absl::Duration kDrainSilence = absl::Seconds(1);
+
+// One UploadState stream. Events come one after another: reads, then work on the executor; only
+// visits may come between reads, and whoever stops the receiving ends the call.
+class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>, public Transfer {
  public:
   Upload(const ServingContext& context, Metrics* metrics, std::shared_ptr<RequestMemory> memory,
          Places* places, grpc::CallbackServerContext* call, v1::State* response)
-      : context_(context),
+      : Transfer(context),
         metrics_(*metrics),
         memory_(std::move(memory)),
         places_(*places),
@@ -36,38 +37,46 @@ class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>,
         response_(*response) {}
 
   void Begin() {
-    self_ = shared_from_this();
-    alarm_.emplace(context_.limits.reader_stall, [stream = weak_from_this(),
-                                                  limit = context_.limits.reader_stall] {
-      const std::shared_ptr<Upload> upload = stream.lock();
-      if (upload == nullptr || !upload->StopReceiving()) return;
-      upload->Finish(ToGrpcStatus(QuotaError(
-          "state upload", StrCat("nothing was sent for ", absl::FormatDuration(limit)), {})));
-    });
-    StartRead(&request_);
+    Open();
+    ReadNext();
   }
 
   void OnReadDone(bool ok) override {
-    alarm_->Moved();
+    Moved();
     absl::Status status;
     if (ok) {
       status = WithoutExceptions([&] { return Take(); });
       if (status.ok()) {
-        MutexLock lock(mutex_);
-        if (receiving_) StartRead(&request_);
+        ReadNext();
         return;
       }
     }
     // From here on nothing but this and what it submits ends the call.
-    alarm_->Stop();
     if (!StopReceiving()) return;
     if (!ok) status = WholeFile();
     if (!status.ok()) End(status);
   }
 
-  void OnDone() override { self_.reset(); }
+  void OnDone() override { Close(); }
 
  private:
+  void Visited(absl::Duration silent, bool draining) override {
+    const absl::Duration limit = context_.limits.stream_silence;
+    if (draining && silent >= kDrainSilence) {
+      if (StopReceiving()) End(UnavailableError("the server is shutting down", absl::Seconds(1)));
+    } else if (silent >= limit && StopReceiving()) {
+      End(QuotaError("stream writer", StrCat("nothing was sent for ", absl::FormatDuration(limit)),
+                     {}));
+    }
+  }
+
+  void ReadNext() {
+    MutexLock lock(mutex_);
+    if (receiving_) StartRead(&request_);
+  }
+
+  std::shared_ptr<Upload> Self() { return std::static_pointer_cast<Upload>(shared_from_this()); }
+
   // What was read.
   absl::Status Take() {
     switch (request_.message_case()) {
@@ -118,7 +127,7 @@ class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>,
   // Runs `step` on the executor; the call ends with its error. False when the executor is full.
   template <typename Step>
   bool Submit(Step step) {
-    return context_.executor->TrySubmit([upload = shared_from_this(), step = std::move(step)] {
+    return context_.executor->TrySubmit([upload = Self(), step = std::move(step)] {
       absl::Status status = CheckWanted(upload->call_);
       if (status.ok()) status = WithoutExceptions(step);
       if (!status.ok()) upload->End(status);
@@ -131,7 +140,7 @@ class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>,
     memory_->Enter(
         {.tenant = kTenant, .method = "UploadState", .request_id = plan_->request_id},
         Sha256Hex(StrCat(options_sha256_, sha256_)),
-        [upload = shared_from_this()](absl::StatusOr<RequestMemory::Admission> admission) {
+        [upload = Self()](absl::StatusOr<RequestMemory::Admission> admission) {
           if (!admission.ok()) {
             upload->End(admission.status());
           } else if (admission->turn == nullptr) {
@@ -167,7 +176,6 @@ class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>,
   // Last, once, after receiving has stopped.
   void End(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
 
-  const ServingContext context_;
   Metrics& metrics_;
   const std::shared_ptr<RequestMemory> memory_;
   Places& places_;
@@ -179,8 +187,6 @@ class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>,
   std::string file_;
   std::string sha256_;
   Places::Place place_;
-  std::optional<StallAlarm> alarm_;
-  std::shared_ptr<Upload> self_;
   Mutex mutex_;
   bool receiving_ ABSL_GUARDED_BY(mutex_) = true;
 };

@@ -1,5 +1,5 @@
 // The UploadState handler: takes a file in chunks, in memory of at most what a state of the model
-// can have, and stores it on the executor. A stream that sends nothing for reader_stall is ended.
+// can have, and stores it on the executor. A stream that sends nothing for stream_silence is ended.
 #pragma once
 
 #include <memory>

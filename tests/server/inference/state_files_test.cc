@@ -359,8 +359,26 @@ TEST(StateTransfers, NoMoreThanTheLimitRunAtOnce) {
   second->Finish();
 }
 
+// Visits the streams until a call has ended, each time after `step` has passed.
+template <typename Stream>
+grpc::Status FinishVisited(StateServing& states, Stream& stream, absl::Duration step) {
+  std::atomic<bool> ended{false};
+  grpc::Status status;
+  std::thread call([&] {
+    status = stream.Finish();
+    ended = true;
+  });
+  while (!ended) {
+    states.clock.Advance(step);
+    states.streams.VisitAll();
+    std::this_thread::yield();
+  }
+  call.join();
+  return status;
+}
+
 TEST(StateTransfers, AnUploadThatSendsNothingIsEnded) {
-  StateServing states([](RequestLimits& limits) { limits.reader_stall = absl::Milliseconds(20); });
+  StateServing states;
   for (const bool with_options : {false, true}) {
     grpc::ClientContext context;
     StateServing::SetDeadline(context);
@@ -369,17 +387,51 @@ TEST(StateTransfers, AnUploadThatSendsNothingIsEnded) {
     v1::UploadStateRequest options;
     options.mutable_options();
     if (with_options) stream->Write(options);
-    const grpc::Status status = stream->Finish();
+    const grpc::Status status =
+        FinishVisited(states, *stream, states.serving.context.limits.stream_silence);
     EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
     EXPECT_THAT(status.error_message(), HasSubstr("nothing was sent"));
   }
 }
 
+TEST(StateTransfers, AnUploadThatGoesOnIsNotEnded) {
+  StateServing states;
+  const std::string file =
+      state::WriteStateFile(states.MakeRecord(1), state::Layout::kCanonical, {}).value();
+  grpc::ClientContext context;
+  StateServing::SetDeadline(context);
+  v1::State state;
+  const auto stream = states.states->UploadState(&context, &state);
+  v1::UploadStateRequest message;
+  message.mutable_options();
+  ASSERT_TRUE(stream->Write(message));
+  const absl::Duration almost =
+      states.serving.context.limits.stream_silence - absl::Milliseconds(1);
+  for (size_t at = 0; at < file.size(); at += 10'000) {
+    states.streams.VisitAll();
+    message.set_chunk(file.substr(at, 10'000));
+    ASSERT_TRUE(stream->Write(message));
+  }
+  states.clock.Advance(almost);
+  states.streams.VisitAll();
+  stream->WritesDone();
+  const grpc::Status status = stream->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
+TEST(StateTransfers, ASilentUploadDoesNotHoldUpADrain) {
+  StateServing states;
+  grpc::ClientContext context;
+  StateServing::SetDeadline(context);
+  v1::State state;
+  const auto stream = states.states->UploadState(&context, &state);
+  states.streams.BeginDrain();
+  const grpc::Status status = FinishVisited(states, *stream, absl::Seconds(1));
+  EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE) << status.error_message();
+}
+
 TEST(StateTransfers, AReaderThatStopsIsEndedAndItsPlaceIsFree) {
-  StateServing states([](RequestLimits& limits) {
-    limits.reader_stall = absl::Milliseconds(20);
-    limits.max_downloads = 1;
-  });
+  StateServing states([](RequestLimits& limits) { limits.max_downloads = 1; });
   v1::DownloadStateRequest request;
   request.set_name(states.Keep(LargeRecord(states)));
   grpc::ClientContext context;
@@ -387,9 +439,13 @@ TEST(StateTransfers, AReaderThatStopsIsEndedAndItsPlaceIsFree) {
   const auto stream = states.states->DownloadState(&context, request);
   v1::DownloadStateResponse message;
   ASSERT_TRUE(stream->Read(&message));
-  // Its place is free again although it has not gone.
   const std::string small = states.Keep(states.MakeRecord(2));
-  while (!states.Download(small, v1::CANONICAL).status.ok()) std::this_thread::yield();
+  EXPECT_EQ(states.Download(small).status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
+  // Its place is free again although it has not gone.
+  while (!states.Download(small, v1::CANONICAL).status.ok()) {
+    states.clock.Advance(states.serving.context.limits.reader_stall);
+    states.streams.VisitAll();
+  }
   while (stream->Read(&message)) {
   }
   const grpc::Status status = stream->Finish();

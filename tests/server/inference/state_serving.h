@@ -31,6 +31,8 @@ class StateServing {
       store = state::OpenRocksDbStore({.path = directory_ / "store"}).value();
     }
     serving.context.store = store.get();
+    serving.context.streams = &streams;
+    serving.context.clock = &clock;
     limit(serving.context.limits);
     service_ = std::make_unique<StateService>(serving.context, &metrics_);
     int port = 0;
@@ -145,6 +147,9 @@ class StateServing {
   }
 
   std::unique_ptr<state::StateStore> store;
+  // Of the streams: what passes and who visits, the test says.
+  ManualClock clock;
+  OpenStreams streams;
   Serving serving;
   std::unique_ptr<v1::StateService::Stub> states;
 
