@@ -31,9 +31,13 @@ absl::Status CheckGenerations(std::string_view field, int generations) {
 // in a circle come to an end.
 class Walk {
  public:
-  Walk(state::StateStore& store, Metrics& metrics, const grpc::CallbackServerContext& call,
+  Walk(const ServingContext& context, Metrics& metrics, const grpc::CallbackServerContext& call,
        v1::GetLineageResponse* response)
-      : store_(store), metrics_(metrics), call_(call), response_(*response) {}
+      : store_(*context.store),
+        max_bytes_(MaxListedBytes(context.limits)),
+        metrics_(metrics),
+        call_(call),
+        response_(*response) {}
 
   absl::Status Run(const std::string& id, int ancestor_generations, int descendant_generations) {
     DS_ASSIGN_OR_RETURN(const state::Description start, Describe(id));
@@ -63,7 +67,7 @@ class Walk {
     v1::State message = ToMessage(description);
     bytes_ += static_cast<int64_t>(message.ByteSizeLong());
     if (response_.states_size() > 0 &&
-        (response_.states_size() >= kMaxStates || bytes_ > kMaxListedBytes)) {
+        (response_.states_size() >= kMaxStates || bytes_ > max_bytes_)) {
       response_.set_truncated(true);
       return false;
     }
@@ -84,7 +88,8 @@ class Walk {
           }
           const absl::StatusOr<state::Description> found = Describe(parent);
           if (absl::IsNotFound(found.status()) || absl::IsDataLoss(found.status())) {
-            if (response_.unknown_size() >= kMaxUnknown) {
+            bytes_ += static_cast<int64_t>(parent.size());
+            if (response_.unknown_size() >= kMaxUnknown || bytes_ > max_bytes_) {
               response_.set_truncated(true);
               return absl::OkStatus();
             }
@@ -130,6 +135,7 @@ class Walk {
   }
 
   state::StateStore& store_;
+  const int64_t max_bytes_;
   Metrics& metrics_;
   const grpc::CallbackServerContext& call_;
   v1::GetLineageResponse& response_;
@@ -139,7 +145,7 @@ class Walk {
 
 }  // namespace
 
-absl::Status GetLineage(state::StateStore& store, Metrics& metrics,
+absl::Status GetLineage(const ServingContext& context, Metrics& metrics,
                         const grpc::CallbackServerContext& call,
                         const v1::GetLineageRequest& request, v1::GetLineageResponse* response) {
   DS_ASSIGN_OR_RETURN(const std::string id, ParseStateName("name", request.name()));
@@ -147,7 +153,8 @@ absl::Status GetLineage(state::StateStore& store, Metrics& metrics,
   DS_RETURN_IF_ERROR(CheckGenerations("descendant_generations", request.descendant_generations()));
   const int ancestors = request.ancestor_generations() == 0 ? kDefaultAncestorGenerations
                                                             : request.ancestor_generations();
-  return Walk(store, metrics, call, response).Run(id, ancestors, request.descendant_generations());
+  return Walk(context, metrics, call, response)
+      .Run(id, ancestors, request.descendant_generations());
 }
 
 }  // namespace dreamstate::server

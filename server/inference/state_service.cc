@@ -65,7 +65,7 @@ absl::Status GetState(state::StateStore& store, Metrics& metrics,
   return absl::OkStatus();
 }
 
-absl::Status ListStates(state::StateStore& store, Metrics& metrics,
+absl::Status ListStates(state::StateStore& store, Metrics& metrics, int64_t max_bytes,
                         const v1::ListStatesRequest& request, v1::ListStatesResponse* response) {
   DS_ASSIGN_OR_RETURN(const state::ListQuery query, ParseQuery(request));
   DS_ASSIGN_OR_RETURN(const state::ListPage page,
@@ -75,7 +75,7 @@ absl::Status ListStates(state::StateStore& store, Metrics& metrics,
   for (const state::Description& description : page.states) {
     v1::State message = ToMessage(description);
     bytes += static_cast<int64_t>(message.ByteSizeLong());
-    if (bytes > kMaxListedBytes && response->states_size() > 0) {
+    if (bytes > max_bytes && response->states_size() > 0) {
       response->set_next_page_token(state::MakePageToken(kTenant, query, last));
       return absl::OkStatus();
     }
@@ -149,7 +149,8 @@ grpc::ServerUnaryReactor* StateService::ListStates(grpc::CallbackServerContext* 
                                                    const v1::ListStatesRequest* request,
                                                    v1::ListStatesResponse* response) {
   return Run(context, [=, this] {
-    return server::ListStates(*context_.store, *metrics_, *request, response);
+    return server::ListStates(*context_.store, *metrics_, MaxListedBytes(context_.limits), *request,
+                              response);
   });
 }
 
@@ -208,7 +209,7 @@ grpc::ServerUnaryReactor* StateService::GetLineage(grpc::CallbackServerContext* 
                                                    const v1::GetLineageRequest* request,
                                                    v1::GetLineageResponse* response) {
   return Run(context, [=, this] {
-    return server::GetLineage(*context_.store, *metrics_, *context, *request, response);
+    return server::GetLineage(context_, *metrics_, *context, *request, response);
   });
 }
 
