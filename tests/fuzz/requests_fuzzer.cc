@@ -12,6 +12,8 @@
 #include "server/inference/decode_validation.h"
 #include "server/inference/errors.h"
 #include "server/inference/harvest_validation.h"
+#include "server/inference/state_query.h"
+#include "server/inference/upload_validation.h"
 #include "tests/fuzz/message_mutator.h"
 #include "tests/server/inference/serving_fixture.h"
 
@@ -74,14 +76,38 @@ struct Target {
       last = mark.position;
     }
   }
+  void Run(const v1::UploadOptions& options) {
+    const absl::StatusOr<UploadPlan> plan = ValidateUploadOptions(options, serving, limits);
+    if (!plan.ok()) return CheckError(plan.status());
+    Check(plan->token_count >= 0 && plan->most_bytes > 0);
+    Check(state::CheckLayoutOptions(plan->layout).ok());
+    // Bytes that are no state of the model, whatever the options say.
+    const absl::StatusOr<state::Record> record = RecordOfUpload(*plan, "no state", "");
+    Check(!record.ok());
+    CheckError(record.status());
+  }
+  template <typename Request>
+  void RunQuery(const Request& request) {
+    const absl::StatusOr<state::ListQuery> query = ParseQuery(request);
+    if (!query.ok()) return CheckError(query.status());
+    Check(query->page_size >= 1 && query->page_size <= 1000 && query->labels.size() <= 64);
+  }
+  void Run(const v1::DeleteStatesRequest& request) { RunQuery(request); }
+  void Run(const v1::ListStatesRequest& request) { RunQuery(request); }
 };
 
 std::unique_ptr<google::protobuf::Message> MakeMessage(uint8_t kind) {
-  switch (kind % 3) {
+  switch (kind % 6) {
     case 0:
       return std::make_unique<v1::DecodeRequest>();
     case 1:
       return std::make_unique<v1::ScoreRequest>();
+    case 2:
+      return std::make_unique<v1::UploadOptions>();
+    case 3:
+      return std::make_unique<v1::DeleteStatesRequest>();
+    case 4:
+      return std::make_unique<v1::ListStatesRequest>();
     default:
       return std::make_unique<v1::HarvestStatesRequest>();
   }
@@ -98,6 +124,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     target.Run(*decode);
   } else if (const auto* score = dynamic_cast<const v1::ScoreRequest*>(message.get())) {
     target.Run(*score);
+  } else if (const auto* upload = dynamic_cast<const v1::UploadOptions*>(message.get())) {
+    target.Run(*upload);
+  } else if (const auto* query = dynamic_cast<const v1::DeleteStatesRequest*>(message.get())) {
+    target.Run(*query);
+  } else if (const auto* list = dynamic_cast<const v1::ListStatesRequest*>(message.get())) {
+    target.Run(*list);
   } else {
     target.Run(dynamic_cast<const v1::HarvestStatesRequest&>(*message));
   }
