@@ -35,6 +35,13 @@ void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Adm
     } else if (call.content_sha256 != content_sha256) {
       result = ResourceError(absl::StatusCode::kAlreadyExists, "request_id", key.request_id,
                              "was used with other content");
+    } else if (!call.running && call.failed) {
+      bytes_ -= BytesOf(key, call);
+      by_use_.erase(call.use);
+      call.running = true;
+      call.failed = false;
+      result =
+          Admission{.turn = std::make_shared<Turn>(weak_from_this(), key), .answer = call.answer};
     } else if (!call.running) {
       by_use_.splice(by_use_.begin(), by_use_, call.use);
       result = Admission{.turn = nullptr, .answer = call.answer};
@@ -52,6 +59,7 @@ void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Adm
 
 void RequestMemory::End(const Key& key, const std::string* answer) {
   std::deque<Admitted> waiting;
+  std::string noted;
   {
     MutexLock lock(mutex_);
     const auto entry = calls_.find(key);
@@ -59,24 +67,38 @@ void RequestMemory::End(const Key& key, const std::string* answer) {
     Call& call = entry->second;
     if (answer != nullptr) {
       waiting.swap(call.waiting);
-      call.running = false;
       call.answer = *answer;
-      by_use_.push_front(&entry->first);
-      call.use = by_use_.begin();
-      bytes_ += BytesOf(key, call);
-      Forget();
-    } else if (call.waiting.empty()) {
-      calls_.erase(entry);
-    } else {
+      Keep(entry->first, call);
+    } else if (!call.waiting.empty()) {
       waiting.push_back(std::move(call.waiting.front()));
       call.waiting.pop_front();
+      noted = call.answer;
+    } else if (!call.answer.empty()) {
+      call.failed = true;
+      Keep(entry->first, call);
+    } else {
+      calls_.erase(entry);
     }
   }
   for (const Admitted& admitted : waiting) {
-    admitted(answer != nullptr
-                 ? Admission{.turn = nullptr, .answer = *answer}
-                 : Admission{.turn = std::make_shared<Turn>(weak_from_this(), key), .answer = {}});
+    admitted(answer != nullptr ? Admission{.turn = nullptr, .answer = *answer}
+                               : Admission{.turn = std::make_shared<Turn>(weak_from_this(), key),
+                                           .answer = noted});
   }
+}
+
+void RequestMemory::Keep(const Key& key, Call& call) {
+  call.running = false;
+  by_use_.push_front(&key);
+  call.use = by_use_.begin();
+  bytes_ += BytesOf(key, call);
+  Forget();
+}
+
+void RequestMemory::Note(const Key& key, std::string part) {
+  MutexLock lock(mutex_);
+  const auto entry = calls_.find(key);
+  if (entry != calls_.end() && entry->second.running) entry->second.answer = std::move(part);
 }
 
 void RequestMemory::Forget() {
@@ -97,6 +119,12 @@ RequestMemory::Turn::~Turn() {
   // Once it has ended, the key may be another call's.
   if (ended_) return;
   if (const std::shared_ptr<RequestMemory> memory = memory_.lock()) memory->End(key_, nullptr);
+}
+
+void RequestMemory::Turn::Note(std::string part) {
+  if (const std::shared_ptr<RequestMemory> memory = memory_.lock()) {
+    memory->Note(key_, std::move(part));
+  }
 }
 
 void RequestMemory::Turn::Remember(std::string answer) {

@@ -59,6 +59,9 @@ class RequestMemory : public std::enable_shared_from_this<RequestMemory> {
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
+    // What the call has made so far. If it fails in the end, the next one begins with the last of
+    // these beside its turn. Not after Remember.
+    void Note(std::string part);
     // The call succeeded: `answer` is given to those that wait and to later retries. Once.
     void Remember(std::string answer);
 
@@ -69,8 +72,8 @@ class RequestMemory : public std::enable_shared_from_this<RequestMemory> {
   };
 
   struct Admission {
-    std::shared_ptr<Turn> turn;  // null: the call happened before, with this
-    std::string answer;
+    std::shared_ptr<Turn> turn;  // null: the call happened before, with this answer
+    std::string answer;          // beside a turn: what a call that failed has noted, if anything
   };
   using Admitted = std::function<void(absl::StatusOr<Admission>)>;
 
@@ -87,12 +90,16 @@ class RequestMemory : public std::enable_shared_from_this<RequestMemory> {
   struct Call {
     std::string content_sha256;
     bool running = true;
+    bool failed = false;                  // with `answer` noted
     std::deque<Admitted> waiting;         // while it runs
-    std::string answer;                   // afterwards
+    std::string answer;                   // what was noted, while it runs
     std::list<const Key*>::iterator use;  // afterwards, in by_use_
   };
 
+  void Note(const Key& key, std::string part);
   void End(const Key& key, const std::string* answer);
+  // Remembers what has ended.
+  void Keep(const Key& key, Call& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Makes room: forgets the answers used longest ago.
   void Forget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static int64_t BytesOf(const Key& key, const Call& call);

@@ -121,6 +121,31 @@ TEST_F(RequestMemoryTest, WhenTheRunningCallFailsTheNextThatWaitsWorks) {
   EXPECT_EQ(third.answer(), "answer");
 }
 
+TEST_F(RequestMemoryTest, WhatAFailedCallHasNotedIsGivenToTheNext) {
+  Make({});
+  Told first, waiting, later, last;
+  Enter(first, KeyOf("id"));
+  EXPECT_EQ(first.answer(), "");
+  (*first.admission)->turn->Note("one");
+  (*first.admission)->turn->Note("two");
+  Enter(waiting, KeyOf("id"));
+  EXPECT_TRUE(waiting.waits());
+  first.Fail();
+  EXPECT_TRUE(waiting.works());
+  EXPECT_EQ(waiting.answer(), "two");
+  waiting.Fail();
+  Told other;
+  Enter(other, KeyOf("id"), "other content");
+  EXPECT_EQ(other.code(), absl::StatusCode::kAlreadyExists);
+  Enter(later, KeyOf("id"));
+  EXPECT_TRUE(later.works());
+  EXPECT_EQ(later.answer(), "two");
+  later.Succeed("all");
+  Enter(last, KeyOf("id"));
+  EXPECT_FALSE(last.works());
+  EXPECT_EQ(last.answer(), "all");
+}
+
 TEST_F(RequestMemoryTest, NoMoreThanTheLimitWait) {
   Make({.waiting = 1});
   Told first, second, third;
