@@ -7,6 +7,7 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "server/inference/decode_retry.h"
 #include "server/inference/scheduler_observer.h"
 #include "server/inference/state_messages.h"
 #include "server/inference/text_input.h"
@@ -342,8 +343,20 @@ void DecodeJob::SaveState(int index) {
   // The slot stays taken until the store has answered: so no more states wait to be written than
   // there are slots.
   branch.phase = Branch::Phase::kStoring;
+  const std::shared_ptr<DecodeRetry> retry = task_.save->retry;
+  std::function<void(const state::Description&)> stored;
+  if (retry != nullptr) {
+    stored = [retry, index](const state::Description& description) {
+      // A state that is durable is told, also when there is no memory to remember it.
+      WithoutExceptions([&] {
+        retry->Saved(index, description.record.id);
+        return absl::OkStatus();
+      }).IgnoreError();
+    };
+  }
   writer_.Put(index, std::move(record), std::move(tokens), task_.save->keep_tokens,
-              task_.save->annotations);
+              task_.save->annotations, std::move(stored),
+              retry == nullptr ? std::string() : retry->Known(index));
 }
 
 void DecodeJob::SendFinish(int index, const state::Description* saved) {
@@ -362,6 +375,7 @@ void DecodeJob::BranchDone(Branch& branch) {
 }
 
 void DecodeJob::End(const absl::Status& status) {
+  if (status.ok() && task_.save && task_.save->retry != nullptr) task_.save->retry->Succeeded();
   const bool nobody_reads =
       reader_stalled_ || absl::IsCancelled(status) || absl::IsDeadlineExceeded(status);
   sink_->Finish(status, nobody_reads ? Unread::kDrop : Unread::kSend);

@@ -9,7 +9,8 @@
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "server/inference/caller_watch.h"
-#include "server/inference/decode_job.h"
+#include "server/inference/decode_batch.h"
+#include "server/inference/decode_call.h"
 #include "server/inference/decode_validation.h"
 #include "server/inference/errors.h"
 #include "server/inference/score_job.h"
@@ -23,10 +24,18 @@ namespace {
 // else that knows it calls Finish last, once.
 class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, public DecodeSink {
  public:
-  DecodeStream(const ServingContext& context, const grpc::CallbackServerContext& call,
+  DecodeStream(const DecodeContext& context, const grpc::CallbackServerContext& call,
                const v1::DecodeRequest& request)
-      : context_(context), times_(TimesOf(call, *context.clock)), caller_(times_.cancelled) {
-    if (absl::Status status = Begin(request); !status.ok()) Finish(status, Unread::kSend);
+      : limits_(context.serving.limits),
+        times_(TimesOf(call, *context.serving.clock)),
+        caller_(times_.cancelled) {
+    absl::StatusOr<DecodeTask> task = PrepareDecode(context, request);
+    if (task.ok()) {
+      // The request lives until the call is finished.
+      RunDecode(context, request, *std::move(task), times_, &caller_, this);
+    } else {
+      Finish(task.status(), Unread::kSend);
+    }
   }
 
   ReaderProgress reader() override {
@@ -80,41 +89,7 @@ class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, 
   void OnDone() override { delete this; }
 
  private:
-  size_t Capacity() const { return static_cast<size_t>(context_.limits.stream_queue_messages); }
-
-  absl::Status Begin(const v1::DecodeRequest& request) {
-    DS_ASSIGN_OR_RETURN(std::shared_ptr<const ModelSession> session,
-                        FindSession(*context_.models, request.model(), request.source()));
-    caller_.Follow(session->scheduler->waker());
-    DS_ASSIGN_OR_RETURN(DecodeTask task, ValidateDecode(request, session, context_.limits));
-    if (task.source.record != nullptr) return Submit(std::move(task));
-    const std::string id = task.source_id;
-    auto shared = std::make_shared<DecodeTask>(std::move(task));
-    // The request lives until the call is finished.
-    FetchSource(context_, session, id, [this, shared, &request](absl::StatusOr<Source> source) {
-      absl::Status status = source.status();
-      if (source.ok()) {
-        status = WithoutExceptions(
-            [&] { return SubmitWith(*std::move(source), request, std::move(*shared)); });
-      }
-      if (!status.ok()) Finish(status, Unread::kSend);
-    });
-    return absl::OkStatus();
-  }
-
-  absl::Status SubmitWith(Source source, const v1::DecodeRequest& request, DecodeTask task) {
-    if (source.session != nullptr && source.session != task.session) {
-      DS_ASSIGN_OR_RETURN(task, ValidateDecode(request, source.session, context_.limits));
-      caller_.Follow(task.session->scheduler->waker());
-    }
-    task.source = std::move(source);
-    return Submit(std::move(task));
-  }
-
-  absl::Status Submit(DecodeTask task) {
-    const std::shared_ptr<Scheduler> scheduler = task.session->scheduler;
-    return scheduler->Submit(std::make_shared<DecodeJob>(context_, std::move(task), times_, this));
-  }
+  size_t Capacity() const { return static_cast<size_t>(limits_.stream_queue_messages); }
 
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (writing_ || queue_.empty()) return;
@@ -136,7 +111,7 @@ class DecodeStream final : public grpc::ServerWriteReactor<v1::DecodeResponse>, 
     grpc::ServerWriteReactor<v1::DecodeResponse>::Finish(ToGrpcStatus(status));
   }
 
-  const ServingContext context_;
+  const RequestLimits limits_;
   const CallTimes times_;
   CallerWatch caller_;
   Mutex mutex_;
@@ -243,10 +218,15 @@ grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(
   return new DecodeStream(context_, *context, *request);
 }
 
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* DecodeService::DecodeBatch(
+    grpc::CallbackServerContext* context) {
+  return StartDecodeBatch(context_, *context);
+}
+
 grpc::ServerUnaryReactor* DecodeService::Score(grpc::CallbackServerContext* context,
                                                const v1::ScoreRequest* request,
                                                v1::ScoreResponse* response) {
-  return new ScoreCall(context_, *context, *request, response);
+  return new ScoreCall(context_.serving, *context, *request, response);
 }
 
 }  // namespace dreamstate::server

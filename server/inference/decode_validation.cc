@@ -124,8 +124,16 @@ absl::StatusOr<DecodeTask> ValidateDecode(const v1::DecodeRequest& request,
     if (!annotations.ok()) {
       return WithFieldPrefix(annotations.status(), "save_state.annotations");
     }
+    const std::string& request_id = request.save_state().request_id();
+    if (request_id.size() > static_cast<size_t>(limits.max_request_id_bytes)) {
+      return FieldError("save_state.request_id",
+                        StrCat("expected at most ", limits.max_request_id_bytes, " bytes, found ",
+                               request_id.size()));
+    }
     task.save = {.annotations = *std::move(annotations),
-                 .keep_tokens = request.save_state().keep_tokens()};
+                 .keep_tokens = request.save_state().keep_tokens(),
+                 .request_id = request_id,
+                 .retry = nullptr};
   }
   return task;
 }

@@ -18,6 +18,8 @@
 
 namespace dreamstate::server {
 
+class DecodeRetry;
+
 struct DecodeTask {
   std::shared_ptr<const ModelSession> session;
   // Of a stored source, which is yet to be fetched into `source`; empty otherwise.
@@ -32,6 +34,9 @@ struct DecodeTask {
   struct Save {
     state::Annotations annotations;
     bool keep_tokens = false;
+    std::string request_id;
+    // With a request_id, once its turn has come.
+    std::shared_ptr<DecodeRetry> retry;
   };
   std::optional<Save> save;
 };

@@ -28,6 +28,14 @@ struct RequestLimits {
   // A stream whose client sends nothing for so long while nothing of it runs is ended.
   absl::Duration stream_silence = absl::Seconds(60);
 
+  // Decodes of one DecodeBatch stream that run or wait; no more are read meanwhile.
+  int batch_decodes_in_flight = 256;
+  // Bytes of their requests beyond which no more are read.
+  int64_t batch_buffered_bytes = int64_t{32} << 20;
+  int max_decode_id_bytes = 256;
+  // Messages that wait for the stream's reader before its decodes are paused.
+  int batch_queue_messages = 1024;
+
   // Each may hold a whole state file in memory.
   int max_uploads = 16;
   int max_downloads = 16;

@@ -22,15 +22,21 @@ StoreWriter::StoreWriter(const ServingContext& context, std::shared_ptr<Waker> w
 
 void StoreWriter::Put(int tag, state::Record record, std::vector<int32_t> tokens, bool keep_tokens,
                       const state::Annotations& annotations,
-                      std::function<void(const state::Description&)> stored) {
+                      std::function<void(const state::Description&)> stored,
+                      const std::string& known) {
   ++outstanding_;
   auto write = [replies = replies_, store = context_.store, clock = context_.clock, tag,
                 record = std::make_shared<state::Record>(std::move(record)),
-                tokens = std::move(tokens), keep_tokens, annotations,
+                tokens = std::move(tokens), keep_tokens, annotations, known,
                 stored = std::move(stored)]() mutable {
     const absl::Time start = clock->Now();
     absl::StatusOr<state::Description> description =
         WithoutExceptions([&]() -> absl::StatusOr<state::Description> {
+          if (!known.empty()) {
+            absl::StatusOr<state::Description> before = store->Describe(kTenant, known);
+            // One that was deleted meanwhile is made again.
+            if (before.ok() ? !before->deleted : !absl::IsNotFound(before.status())) return before;
+          }
           record->lineage.tokens_read = static_cast<int64_t>(tokens.size());
           record->lineage.tokens_sha256 = state::TokensSha256(tokens);
           if (keep_tokens) record->lineage.kept_tokens = std::move(tokens);

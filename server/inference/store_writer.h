@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -28,10 +29,12 @@ class StoreWriter {
   // Starts storing `record`. `tokens` is what its operation read: hashed into its lineage, and kept
   // there when `keep_tokens`.
   // `stored`, when given, is called on the executor once the record is durable, also when the job
-  // has ended meanwhile; it must not throw.
+  // has ended meanwhile; it must not throw. `known` is the id of a state that an earlier call
+  // stored for this one: while it exists, it is the answer and nothing is stored.
   void Put(int tag, state::Record record, std::vector<int32_t> tokens, bool keep_tokens,
            const state::Annotations& annotations,
-           std::function<void(const state::Description&)> stored = nullptr);
+           std::function<void(const state::Description&)> stored = nullptr,
+           const std::string& known = "");
   // Answers since the last call.
   std::vector<Reply> Take();
   // Puts whose answers were not taken yet.

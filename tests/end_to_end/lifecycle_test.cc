@@ -155,6 +155,41 @@ TEST_F(Lifecycle, AnIdleWatcherDoesNotHoldUpTheDrain) {
   EXPECT_THAT(server.Errors(), HasSubstr("drained"));
 }
 
+TEST_F(Lifecycle, SilentStreamsDoNotHoldUpTheDrain) {
+  ServerProcess::Setup setup = Setup();
+  setup.flags = {"--drain-seconds", "3600"};
+  ServerProcess server(setup);
+  ASSERT_TRUE(server.WaitUntilListening());
+  Session session(server.address());
+  session.WaitServing();
+  grpc::ClientContext harvest_context, batch_context;
+  auto harvest = session.states->HarvestStates(&harvest_context);
+  v1::HarvestStatesRequest document;
+  document.mutable_options();
+  ASSERT_TRUE(harvest->Write(document));
+  document.mutable_document()->set_id("d");
+  document.mutable_document()->mutable_content()->set_text("text");
+  ASSERT_TRUE(harvest->Write(document));
+  v1::HarvestStatesResponse harvested;
+  ASSERT_TRUE(harvest->Read(&harvested));
+  auto batch = session.decode->DecodeBatch(&batch_context);
+  v1::DecodeBatchRequest request;
+  request.set_id("d");
+  *request.mutable_request() = SeededDecode("", 1, 1);
+  ASSERT_TRUE(batch->Write(request));
+  v1::DecodeBatchResponse decoded;
+  ASSERT_TRUE(batch->Read(&decoded));
+  server.Signal(SIGTERM);
+  while (harvest->Read(&harvested)) {
+  }
+  while (batch->Read(&decoded)) {
+  }
+  EXPECT_EQ(harvest->Finish().error_code(), StatusCode::UNAVAILABLE);
+  EXPECT_EQ(batch->Finish().error_code(), StatusCode::UNAVAILABLE);
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_THAT(server.Errors(), HasSubstr("drained"));
+}
+
 TEST_F(Lifecycle, ASecondSignalEndsAtOnce) {
   ServerProcess server(Setup());
   ASSERT_TRUE(server.WaitUntilListening());

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -678,7 +679,71 @@ TEST_F(Malformed, Decode) {
         [](auto& r) {
           r.mutable_save_state()->mutable_annotations()->mutable_time_to_live()->set_seconds(-1);
         },
-        "save_state.annotations.time_to_live"}});
+        "save_state.annotations.time_to_live"},
+       {"request id",
+        [](auto& r) { r.mutable_save_state()->set_request_id(std::string(129, 'x')); },
+        "save_state.request_id"}});
+}
+
+TEST_F(Malformed, DecodeBatch) {
+  const auto good = [](const std::string& id) {
+    v1::DecodeBatchRequest message;
+    message.set_id(id);
+    *message.mutable_request() = testing::SeededDecode(state_, 1, 2);
+    return message;
+  };
+  using Errors = std::map<std::string, google::rpc::Status>;
+  const auto send = [](const std::vector<v1::DecodeBatchRequest>& messages) {
+    grpc::ClientContext context;
+    testing::SetDeadline(context);
+    auto stream = session_->decode->DecodeBatch(&context);
+    for (const auto& message : messages) {
+      if (!stream->Write(message)) break;
+    }
+    stream->WritesDone();
+    Errors errors;
+    v1::DecodeBatchResponse response;
+    while (stream->Read(&response)) {
+      if (response.has_error()) errors[response.id()] = response.error();
+    }
+    return std::pair(stream->Finish(), errors);
+  };
+  // What is wrong with one decode is said to it, as Decode says it, and its neighbours go on.
+  const auto as_grpc = [](const google::rpc::Status& status) {
+    return grpc::Status(static_cast<StatusCode>(status.code()), status.message(),
+                        status.SerializeAsString());
+  };
+  const std::function<grpc::Status(const v1::DecodeRequest&)> one_of_many =
+      [&](const v1::DecodeRequest& request) {
+        v1::DecodeBatchRequest bad = good("bad");
+        *bad.mutable_request() = request;
+        const auto [status, errors] = send({good("before"), bad, good("after")});
+        EXPECT_TRUE(status.ok()) << status.error_message();
+        EXPECT_EQ(errors.size(), 1u);
+        return errors.count("bad") > 0 ? as_grpc(errors.at("bad")) : grpc::Status::OK;
+      };
+  const auto good_request = [&] { return good("").request(); };
+  Send<v1::DecodeRequest>(good_request, one_of_many, BadSources<v1::DecodeRequest>());
+  Send<v1::DecodeRequest>(
+      good_request, one_of_many,
+      BadTexts<v1::DecodeRequest>("prompt", &v1::DecodeRequest::mutable_prompt));
+  {
+    v1::DecodeBatchRequest without = good("without");
+    without.clear_request();
+    const auto [status, errors] = send({without, good("after")});
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(FieldOf(as_grpc(errors.at("without"))), "request");
+  }
+  // An id that is none cannot be answered: the stream ends.
+  v1::DecodeBatchRequest runs = good("runs");
+  *runs.mutable_request() = testing::EndlessDecode(1 << 20, 0);
+  for (const auto& [kind, id] : std::vector<std::pair<const char*, std::string>>{
+           {"no id", ""}, {"long id", std::string(257, 'x')}, {"id of one that runs", "runs"}}) {
+    SCOPED_TRACE(kind);
+    const grpc::Status status = send({runs, good(id)}).first;
+    EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT) << status.error_message();
+    EXPECT_EQ(FieldOf(status), "id");
+  }
 }
 
 TEST_F(Malformed, Score) {

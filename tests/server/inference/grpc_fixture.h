@@ -13,6 +13,7 @@
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server_builder.h"
+#include "gtest/gtest.h"
 #include "server/inference/decode_service.h"
 #include "server/inference/harvest.h"
 #include "tests/server/inference/serving_fixture.h"
@@ -83,6 +84,37 @@ struct GrpcServing {
     auto reader = decode->Decode(&context, request);
     for (v1::DecodeResponse message; reader->Read(&message);) messages.push_back(message);
     return {reader->Finish(), messages};
+  }
+  // A decode's answers in a batch.
+  struct Batched {
+    std::vector<v1::DecodeResponse> messages;
+    int ends = 0;
+    google::rpc::Status error;  // code 0 when it did not fail
+  };
+  template <typename Stream>
+  static std::pair<grpc::Status, std::map<std::string, Batched>> ReadBatch(Stream& stream) {
+    std::map<std::string, Batched> decodes;
+    for (v1::DecodeBatchResponse message; stream.Read(&message);) {
+      Batched& decode = decodes[message.id()];
+      if (decode.ends > 0) ADD_FAILURE() << message.id() << " goes on after its end";
+      if (message.has_response()) {
+        decode.messages.push_back(message.response());
+      } else {
+        ++decode.ends;
+        decode.error = message.error();
+      }
+    }
+    return {stream.Finish(), decodes};
+  }
+  std::pair<grpc::Status, std::map<std::string, Batched>> Batch(
+      const std::vector<v1::DecodeBatchRequest>& requests) {
+    grpc::ClientContext context;
+    auto stream = decode->DecodeBatch(&context);
+    for (const v1::DecodeBatchRequest& request : requests) {
+      if (!stream->Write(request)) break;
+    }
+    stream->WritesDone();
+    return ReadBatch(*stream);
   }
   std::pair<grpc::Status, v1::ScoreResponse> Score(const v1::ScoreRequest& request) {
     grpc::ClientContext context;
