@@ -289,9 +289,10 @@ int Run(int argc, char** argv) {
     for (const kernels::Isa isa : isas) {
       kernels::SetActiveIsaForTesting(isa);
       for (nlohmann::json& row : bench.Run(repeats)) table.push_back(std::move(row));
+      // After each, so that an end half-way leaves what there is.
+      if (!json_file.empty()) std::ofstream(json_file) << table.dump(1) << "\n";
     }
   }
-  if (!json_file.empty()) std::ofstream(json_file) << table.dump(1) << "\n";
   return 0;
 }
 
