@@ -3,7 +3,7 @@
 # Installs pinned packages from PyPI and client/python into build/python once, and says "skipped" (exit code 77) where that
 # is not possible: without pip, without a network, or with DREAMSTATE_OFFLINE=1.
 set -euo pipefail
-server=${1:?run.sh: which dreamstate-server?}
+server=$(realpath "${1:?run.sh: which dreamstate-server?}")
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 
