@@ -87,8 +87,8 @@ absl::StatusOr<double> MeasureSelfTest(const repository::SelfTest& self_test, in
 
 absl::StatusOr<double> SelfTestTolerance(const repository::SelfTest& self_test,
                                          rwkv::WeightFormat format) {
-  // Products in int8 are about four times as far from exact as in bf16 (kernels/gemm/gemm.h), and
-  // so may the loss be where the publisher did not measure it.
+  // Products in int8 are at least four times as far from exact as in bf16 (kernels/gemm/gemm.h),
+  // and so may the loss be where the publisher did not measure it.
   constexpr double kInt8OverBf16 = 4;
   const auto found = self_test.tolerance.find(std::string(rwkv::WeightFormatName(format)));
   if (format == rwkv::WeightFormat::kInt8 && found == self_test.tolerance.end()) {
