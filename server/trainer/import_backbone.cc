@@ -108,10 +108,10 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
       MeasureWeightFormats(set, *tokenizer, options.separator_token, available, options.progress));
   nlohmann::json config = DescribeConfig(imported.config, imported.parameters, set);
   if (formats) config[repository::kFormatTableField] = repository::FormatTableJson(*formats);
-  DS_ASSIGN_OR_RETURN(manifest.self_test, MakeSelfTest(set, std::move(tokens),
-                                                       formats ? rwkv::PolicyOf(*formats)
-                                                               : rwkv::FormatPolicy::Default(),
-                                                       available, options.progress));
+  std::optional<rwkv::FormatPolicy> policy;
+  if (formats) policy = rwkv::PolicyOf(*formats);
+  DS_ASSIGN_OR_RETURN(manifest.self_test,
+                      MakeSelfTest(set, std::move(tokens), policy, available, options.progress));
 
   int64_t bytes = 0;
   for (const tensors::Tensor& tensor : set.tensors()) {

@@ -77,7 +77,7 @@ absl::StatusOr<std::vector<rwkv::WeightFormat>> AffordableFormats(
 
 absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& backbone,
                                                   std::vector<int32_t> tokens,
-                                                  const rwkv::FormatPolicy& policy,
+                                                  std::optional<rwkv::FormatPolicy> policy,
                                                   std::optional<int64_t> available_bytes,
                                                   const ProgressCallback& progress) {
   constexpr size_t kMostTokens = 4096;
@@ -87,6 +87,7 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
   }
   std::vector<FormatNeed> needs;
   for (const rwkv::WeightFormat format : kFormats) {
+    if (format == rwkv::WeightFormat::kInt8 && !policy) continue;
     needs.push_back({format, rwkv::EstimateRunBytes(backbone, format)});
   }
   DS_ASSIGN_OR_RETURN(const std::vector<rwkv::WeightFormat> formats,
@@ -99,14 +100,16 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
   const auto count = static_cast<double>(tokens.size() - 1);
   repository::SelfTest test;
   // What was not measured is held to what still tells a wrong model.
-  for (const rwkv::WeightFormat format : kFormats) {
+  for (const auto& [format, bytes] : needs) {
     test.tolerance[std::string(rwkv::WeightFormatName(format))] =
         kUnmeasuredTolerancePerToken * count;
   }
   for (const rwkv::WeightFormat format : formats) {
     const std::string name(rwkv::WeightFormatName(format));
     progress(StrCat("self-test in ", name), file_bytes);
-    DS_ASSIGN_OR_RETURN(const double loss, Loss(backbone, format, policy, tokens, pool));
+    DS_ASSIGN_OR_RETURN(
+        const double loss,
+        Loss(backbone, format, policy.value_or(rwkv::FormatPolicy()), tokens, pool));
     if (format == formats.front()) test.expected_nll = loss;
     test.tolerance[name] = format == rwkv::WeightFormat::kFloat32
                                ? kRoundingNatsPerToken * count

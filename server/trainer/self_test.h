@@ -31,12 +31,13 @@ absl::StatusOr<std::vector<rwkv::WeightFormat>> AffordableFormats(
 // Runs `tokens` (2 to 4096, in the vocabulary) from the empty state in every weight format, one
 // after another: of a model larger than `available_bytes` in fp32 only in those that fit. The loss
 // of the first (fp32, if it fits) is what is expected; its own tolerance covers other instruction
-// sets, that of another format also its distance from it. `policy` says what int8 holds in int8.
+// sets, that of another format also its distance from it. `policy` says what int8 holds in int8;
+// without one int8 is left out, and nobody takes it for this bundle unless told to.
 // INVALID_ARGUMENT for tensors that are no backbone, or a loss that is not finite;
 // RESOURCE_EXHAUSTED before anything is loaded when no format fits.
 absl::StatusOr<repository::SelfTest> MakeSelfTest(
     const tensors::TensorSet& backbone, std::vector<int32_t> tokens,
-    const rwkv::FormatPolicy& policy = rwkv::FormatPolicy::Default(),
+    std::optional<rwkv::FormatPolicy> policy = rwkv::FormatPolicy::Default(),
     std::optional<int64_t> available_bytes = std::nullopt,
     const ProgressCallback& progress = [](std::string_view, int64_t) {});
 
