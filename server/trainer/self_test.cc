@@ -88,7 +88,8 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
   std::vector<FormatNeed> needs;
   for (const rwkv::WeightFormat format : kFormats) {
     if (format == rwkv::WeightFormat::kInt8 && !policy) continue;
-    needs.push_back({format, rwkv::EstimateRunBytes(backbone, format)});
+    needs.push_back(
+        {format, rwkv::EstimateRunBytes(backbone, format, policy.value_or(rwkv::FormatPolicy()))});
   }
   DS_ASSIGN_OR_RETURN(const std::vector<rwkv::WeightFormat> formats,
                       AffordableFormats(needs, available_bytes, backbone.source()));

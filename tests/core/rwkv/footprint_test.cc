@@ -24,14 +24,20 @@ TEST(EstimateLoadBytes, IsAboveWhatIsHeldAndNotFarAbove) {
     for (const tensors::Tensor& tensor : set.tensors()) {
       largest = std::max(largest, tensor.elements() * int64_t{4});
     }
-    for (const WeightFormat format : {WeightFormat::kFloat32, WeightFormat::kBfloat16}) {
-      const auto weights = Weights::Load(set, format);
-      ASSERT_TRUE(weights.ok()) << weights.status();
-      const int64_t held = static_cast<int64_t>((*weights)->bytes) + largest;
-      const int64_t estimate = EstimateLoadBytes(set, format);
-      EXPECT_GE(estimate, held);
-      // Padding weighs only where matrices are small.
-      EXPECT_LE(estimate, config.width > 128 ? held + held / 8 : 2 * held);
+    FormatPolicy some = FormatPolicy::Default();
+    some.int8[static_cast<size_t>(MatrixKind::kHead)] = false;
+    some.int8[static_cast<size_t>(MatrixKind::kFfnKey)] = false;
+    for (const WeightFormat format :
+         {WeightFormat::kFloat32, WeightFormat::kBfloat16, WeightFormat::kInt8}) {
+      for (const FormatPolicy& policy : {FormatPolicy::Default(), some}) {
+        const auto weights = Weights::Load(set, format, policy);
+        ASSERT_TRUE(weights.ok()) << weights.status();
+        const int64_t held = static_cast<int64_t>((*weights)->bytes) + largest;
+        const int64_t estimate = EstimateLoadBytes(set, format, policy);
+        EXPECT_GE(estimate, held);
+        // Slack behind each matrix weighs only where matrices are small.
+        EXPECT_LE(estimate, config.width > 128 ? held + held / 32 : held + held / 4);
+      }
     }
   }
 }
