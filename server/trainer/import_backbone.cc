@@ -52,6 +52,12 @@ absl::StatusOr<std::unique_ptr<const text::Tokenizer>> TokenizerFor(const Import
   return tokenizer;
 }
 
+absl::Status CheckChatTemplate(std::string_view text) {
+  if (text.empty() || text.find("{user}") != std::string_view::npos) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "chat_template: expected nothing, or a text with {user} in it, found another");
+}
+
 // Sizes, for people; a reader takes them from the tensors.
 nlohmann::json DescribeConfig(const rwkv::Config& config, int64_t parameters,
                               const tensors::TensorSet& set) {
@@ -100,6 +106,9 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
       options.chat_template.value_or(std::string(world ? kWorldChatTemplate : ""));
   std::vector<int32_t> tokens = {options.separator_token};
   tokenizer->Encode(options.self_test_text, &tokens);
+  // What needs no model is refused before minutes go into measuring one.
+  DS_RETURN_IF_ERROR(CheckSelfTestLength(tokens.size()));
+  DS_RETURN_IF_ERROR(CheckChatTemplate(manifest.chat_template));
   const std::optional<int64_t> available = options.available_memory_bytes.has_value()
                                                ? options.available_memory_bytes
                                                : AvailableMemoryBytes(ReadMemoryFiles());

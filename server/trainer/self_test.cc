@@ -75,16 +75,19 @@ absl::StatusOr<std::vector<rwkv::WeightFormat>> AffordableFormats(
                     std::nullopt);
 }
 
+absl::Status CheckSelfTestLength(size_t tokens) {
+  constexpr size_t kMostTokens = 4096;
+  if (tokens >= 2 && tokens <= kMostTokens) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat("self-test: expected 2 to ", kMostTokens, " tokens, found ", tokens));
+}
+
 absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& backbone,
                                                   std::vector<int32_t> tokens,
                                                   std::optional<rwkv::FormatPolicy> policy,
                                                   std::optional<int64_t> available_bytes,
                                                   const ProgressCallback& progress) {
-  constexpr size_t kMostTokens = 4096;
-  if (tokens.size() < 2 || tokens.size() > kMostTokens) {
-    return absl::InvalidArgumentError(
-        StrCat("self-test: expected 2 to ", kMostTokens, " tokens, found ", tokens.size()));
-  }
+  DS_RETURN_IF_ERROR(CheckSelfTestLength(tokens.size()));
   std::vector<FormatNeed> needs;
   for (const rwkv::WeightFormat format : kFormats) {
     if (format == rwkv::WeightFormat::kInt8 && !policy) continue;

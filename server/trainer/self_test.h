@@ -28,6 +28,9 @@ absl::StatusOr<std::vector<rwkv::WeightFormat>> AffordableFormats(
     std::span<const FormatNeed> needs, std::optional<int64_t> available_bytes,
     std::string_view source);
 
+// INVALID_ARGUMENT for a number of tokens that MakeSelfTest would refuse: for who measures first.
+absl::Status CheckSelfTestLength(size_t tokens);
+
 // Runs `tokens` (2 to 4096, in the vocabulary) from the empty state in every weight format, one
 // after another: of a model larger than `available_bytes` in fp32 only in those that fit. The loss
 // of the first (fp32, if it fits) is what is expected; its own tolerance covers other instruction
