@@ -32,8 +32,8 @@ std::string Shown(std::string_view text) {
 // Gives every tensor that can be reached from a pickle's root its name and bytes.
 class Collector {
  public:
-  Collector(const std::string& source, const Pickle& pickle, const PthStorages& storages)
-      : source_(source),
+  Collector(std::string source, const Pickle& pickle, const PthStorages& storages)
+      : source_(std::move(source)),
         pickle_(pickle),
         storages_(storages),
         visits_(pickle.items.size(), Visit::kNone) {
@@ -62,7 +62,7 @@ class Collector {
                                                     const PickleTensor& tensor, DType dtype,
                                                     std::span<const std::byte> storage);
 
-  const std::string& source_;
+  std::string source_;
   const Pickle& pickle_;
   const PthStorages& storages_;
   std::vector<Visit> visits_;  // of pickle_.items
@@ -244,7 +244,7 @@ absl::StatusOr<TensorSet> ParsePth(std::string source, std::span<const std::byte
   } else {
     DS_RETURN_IF_ERROR(ReadZipPth(source, bytes, &pickle, &storages));
   }
-  return Collector(source, pickle, storages).Collect();
+  return Collector(std::move(source), pickle, storages).Collect();
 }
 
 absl::StatusOr<TensorSet> ReadPth(const std::string& path) {
