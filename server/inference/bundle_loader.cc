@@ -101,8 +101,10 @@ absl::StatusOr<VerifiedBundle> BundleLoader::Verify(
     bundle.parameters = Parameters(*bundle.backbone);
     DS_ASSIGN_OR_RETURN(bundle.format, options_.choose_format(*bundle.manifest, bundle.parameters));
     DS_RETURN_IF_ERROR(CheckFits(bundle, config));
-    DS_RETURN_IF_ERROR(repository::FormatPolicyOf(*bundle.manifest).status());
-    bundle.memory = EstimateMemory(config, bundle.parameters, bundle.format, options_.scheduler);
+    DS_ASSIGN_OR_RETURN(const rwkv::FormatPolicy policy,
+                        repository::FormatPolicyOf(*bundle.manifest));
+    bundle.memory =
+        EstimateMemory(*bundle.backbone, config, bundle.format, policy, options_.scheduler);
     std::optional<int64_t> available = options_.available_memory();
     if (available) *available += freed_bytes;
     DS_RETURN_IF_ERROR(CheckMemory(bundle.memory, available));

@@ -1,8 +1,7 @@
 #include "server/inference/bundle_memory.h"
 
-#include <algorithm>
-
 #include "core/base/strings.h"
+#include "core/rwkv/footprint.h"
 
 namespace dreamstate::server {
 namespace {
@@ -12,16 +11,15 @@ constexpr int64_t kWideBuffers = 24;
 
 }  // namespace
 
-MemoryNeed EstimateMemory(const rwkv::Config& config, int64_t parameters, rwkv::WeightFormat format,
+MemoryNeed EstimateMemory(const tensors::TensorSet& backbone, const rwkv::Config& config,
+                          rwkv::WeightFormat format, const rwkv::FormatPolicy& policy,
                           const SchedulerOptions& options) {
   constexpr int64_t kFloat = sizeof(float);
   const int64_t width = config.width, vocab = config.vocab, ffn = config.ffn_width;
   const int64_t ranks =
       int64_t{config.rank_decay} + config.rank_iclr + config.rank_value + config.rank_gate;
   MemoryNeed need;
-  // Every narrower format may keep some matrices in bf16.
-  need.weights = parameters * (format == rwkv::WeightFormat::kFloat32 ? 4 : 2);
-  need.packing = kFloat * std::max({vocab * width, ffn * width, width * width});
+  need.weights = rwkv::EstimateLoadBytes(backbone, format, policy);
   need.states = options.slots * (config.state_bytes() + kFloat * (vocab + width));
   need.workspace = kFloat * (options.max_step_tokens * (kWideBuffers * width + ffn + ranks) +
                              options.slots * (vocab + width));
@@ -32,10 +30,10 @@ absl::Status CheckMemory(const MemoryNeed& need, std::optional<int64_t> availabl
   if (!available_bytes || need.total() + kMemoryReserveBytes <= *available_bytes) {
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(StrCat(
-      "not enough memory: needs ", need.total(), " bytes (weights ", need.weights,
-      ", packing them ", need.packing, ", states ", need.states, ", workspace ", need.workspace,
-      ") and ", kMemoryReserveBytes, " to spare; available are ", *available_bytes));
+  return absl::ResourceExhaustedError(
+      StrCat("not enough memory: needs ", need.total(), " bytes (weights ", need.weights,
+             ", states ", need.states, ", workspace ", need.workspace, ") and ",
+             kMemoryReserveBytes, " to spare; available are ", *available_bytes));
 }
 
 }  // namespace dreamstate::server

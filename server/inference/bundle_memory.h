@@ -7,7 +7,9 @@
 
 #include "absl/status/status.h"
 #include "core/rwkv/config.h"
+#include "core/rwkv/format_policy.h"
 #include "core/rwkv/weights.h"
+#include "core/tensors/tensor_set.h"
 #include "server/inference/scheduler.h"
 
 namespace dreamstate::server {
@@ -15,14 +17,14 @@ namespace dreamstate::server {
 // Bytes that serving a backbone takes. The checkpoint itself is mapped and takes none that the
 // system could not have back.
 struct MemoryNeed {
-  int64_t weights = 0;    // packed
-  int64_t packing = 0;    // while they are packed: one tensor as fp32 at a time
+  int64_t weights = 0;    // while they are packed (core/rwkv/footprint.h)
   int64_t states = 0;     // of running sequences, with the logits of each
   int64_t workspace = 0;  // of one forward
-  int64_t total() const { return weights + packing + states + workspace; }
+  int64_t total() const { return weights + states + workspace; }
 };
 // An upper bound where it is not exact. `config` is what the tensors' shapes say and is checked.
-MemoryNeed EstimateMemory(const rwkv::Config& config, int64_t parameters, rwkv::WeightFormat format,
+MemoryNeed EstimateMemory(const tensors::TensorSet& backbone, const rwkv::Config& config,
+                          rwkv::WeightFormat format, const rwkv::FormatPolicy& policy,
                           const SchedulerOptions& options);
 
 // Left to everything else that happens meanwhile.

@@ -88,14 +88,17 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
                                                   std::optional<int64_t> available_bytes,
                                                   const ProgressCallback& progress) {
   DS_RETURN_IF_ERROR(CheckSelfTestLength(tokens.size()));
+  const rwkv::FormatPolicy int8_policy = policy.value_or(rwkv::FormatPolicy::Default());
   std::vector<FormatNeed> needs;
   for (const rwkv::WeightFormat format : kFormats) {
-    if (format == rwkv::WeightFormat::kInt8 && !policy) continue;
-    needs.push_back(
-        {format, rwkv::EstimateRunBytes(backbone, format, policy.value_or(rwkv::FormatPolicy()))});
+    needs.push_back({format, rwkv::EstimateRunBytes(backbone, format, int8_policy)});
   }
-  DS_ASSIGN_OR_RETURN(const std::vector<rwkv::WeightFormat> formats,
+  DS_ASSIGN_OR_RETURN(std::vector<rwkv::WeightFormat> formats,
                       AffordableFormats(needs, available_bytes, backbone.source()));
+  if (!policy && formats.front() != rwkv::WeightFormat::kInt8) {
+    std::erase(formats, rwkv::WeightFormat::kInt8);
+    needs.pop_back();
+  }
   int64_t file_bytes = 0;
   for (const tensors::Tensor& tensor : backbone.tensors()) {
     file_bytes += static_cast<int64_t>(tensor.data.size());
@@ -111,9 +114,7 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
   for (const rwkv::WeightFormat format : formats) {
     const std::string name(rwkv::WeightFormatName(format));
     progress(StrCat("self-test in ", name), file_bytes);
-    DS_ASSIGN_OR_RETURN(
-        const double loss,
-        Loss(backbone, format, policy.value_or(rwkv::FormatPolicy()), tokens, pool));
+    DS_ASSIGN_OR_RETURN(const double loss, Loss(backbone, format, int8_policy, tokens, pool));
     if (format == formats.front()) test.expected_nll = loss;
     test.tolerance[name] = format == rwkv::WeightFormat::kFloat32
                                ? kRoundingNatsPerToken * count

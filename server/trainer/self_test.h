@@ -35,7 +35,8 @@ absl::Status CheckSelfTestLength(size_t tokens);
 // after another: of a model larger than `available_bytes` in fp32 only in those that fit. The loss
 // of the first (fp32, if it fits) is what is expected; its own tolerance covers other instruction
 // sets, that of another format also its distance from it. `policy` says what int8 holds in int8;
-// without one int8 is left out, and nobody takes it for this bundle unless told to.
+// without one (nobody measured it) int8 is left out unless nothing else fits, and no server takes
+// it for this bundle unless told to.
 // INVALID_ARGUMENT for tensors that are no backbone, or a loss that is not finite;
 // RESOURCE_EXHAUSTED before anything is loaded when no format fits.
 absl::StatusOr<repository::SelfTest> MakeSelfTest(
