@@ -481,18 +481,27 @@ void ModelHost::Promote(const Action& action) {
 
 void ModelHost::Release(const Action& action) {
   std::shared_ptr<const ModelSession> session;
+  bool backbone_lives = false;
   {
     MutexLock lock(mutex_);
     Version* version = FindVersion(action);
     session = std::move(version->session);
     version->session.reset();
+    for (const auto& [name, model] : models_) {
+      for (const auto& [number, other] : model.versions) {
+        backbone_lives |= session != nullptr && other.session != nullptr &&
+                          other.session->weights->fingerprint == session->weights->fingerprint;
+      }
+    }
     version->lease.reset();
     version->held.reset();
     version->status.state = VersionState::kReleased;
     version->ready = version->kept = version->ending = false;
     version->drains_since = absl::InfiniteFuture();
   }
+  const std::string fingerprint = session == nullptr ? "" : session->weights->fingerprint;
   session.reset();  // here the loop ends and the memory goes, unless another version shares them
+  if (!backbone_lives && !fingerprint.empty()) options_.on_backbone_gone(fingerprint);
   spdlog::info("{} is released", VersionResourceName(action.model, action.version));
   ReportLive(action.model);
 }

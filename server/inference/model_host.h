@@ -45,6 +45,8 @@ struct ModelHostOptions {
   absl::Duration first_retry = absl::Seconds(5);
   absl::Duration most_retry = absl::Minutes(5);
   const Clock* clock = &Clock::Real();
+  // Told, on the background thread, when no version with this backbone lives any more.
+  std::function<void(const std::string& fingerprint)> on_backbone_gone = [](const std::string&) {};
   std::function<std::optional<int64_t>()> available_memory = [] {
     return AvailableMemoryBytes(ReadMemoryFiles());
   };

@@ -207,8 +207,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   parts->health = std::make_unique<Health>(options.models);
   parts->executor = std::make_unique<Executor>(kExecutorThreads, kExecutorQueue);
   parts->streams = std::make_unique<OpenStreams>(kVisitStreams);
+  ModelHostOptions host_options = HostOptions(options);
+  host_options.on_backbone_gone = [prefixes = parts->prefixes](const std::string& fingerprint) {
+    if (prefixes != nullptr) prefixes->ForgetBackbone(fingerprint);
+  };
   parts->host = std::make_unique<ModelHost>(
-      std::move(repository), HostOptions(options), &parts->metrics,
+      std::move(repository), std::move(host_options), &parts->metrics,
       [health = parts->health.get()](const std::string& model, bool serving) {
         health->SetServing(model, serving);
       });

@@ -43,6 +43,10 @@ class ModelHostTest : public ::testing::Test {
     options.poll = absl::Milliseconds(1);
     options.clock = &clock_;
     options.max_drain = absl::Seconds(60);
+    options.on_backbone_gone = [this](const std::string& fingerprint) {
+      MutexLock lock(mutex_);
+      gone_.push_back(fingerprint);
+    };
     options.available_memory = [this]() -> std::optional<int64_t> { return memory_.load(); };
     host_ = std::make_unique<ModelHost>(repository::Repository::Create(repository()).value(),
                                         std::move(options), &metrics_,
@@ -134,6 +138,7 @@ class ModelHostTest : public ::testing::Test {
   Mutex mutex_;
   ConditionVariable changed_;
   std::set<std::string> serving_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> gone_ ABSL_GUARDED_BY(mutex_);  // backbones
   std::unique_ptr<ModelHost> host_;
 };
 
@@ -391,6 +396,10 @@ TEST_F(ModelHostTest, ABundleOfTheSameBackboneSwapsInWithoutLoadingIt) {
   first.reset();
   WaitForVersion(1, VersionState::kReleased);
   EXPECT_EQ(WaitServing(2), second);
+  // Its backbone lives on in the second.
+  Settle();
+  MutexLock lock(mutex_);
+  EXPECT_TRUE(gone_.empty());
 }
 
 TEST_F(ModelHostTest, AThirdWaitsForThePlaceOfStreamsUntilMaxDrain) {
@@ -439,6 +448,8 @@ TEST_F(ModelHostTest, AThirdBackboneTakesThePlaceOfTheKeptOne) {
   EXPECT_TRUE(weights.expired());
   EXPECT_EQ(Version(1).state, VersionState::kReleased);
   EXPECT_EQ(Version(2).state, VersionState::kDraining);
+  MutexLock lock(mutex_);
+  EXPECT_EQ(gone_, std::vector<std::string>{fingerprint});
 }
 
 TEST_F(ModelHostTest, PinsRollBackAndUnpinningFollowsAgain) {
