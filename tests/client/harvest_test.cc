@@ -123,8 +123,9 @@ TEST_F(HarvestTest, ARequestIdIsDrawnWhenThereIsNone) {
 
 TEST_F(HarvestTest, AnErrorOfTheSourceEndsTheCallAndIsNotRepeated) {
   const DocumentAt documents = [&](int64_t index) -> absl::StatusOr<std::optional<v1::Document>> {
-    if (index == 1) return absl::UnavailableError("the disk went away");
-    return DocumentNamed("d", "x");
+    if (index == 0) return DocumentNamed("d", "x");
+    EXPECT_TRUE(server_.WaitForCalls(1));
+    return absl::UnavailableError("the disk went away");
   };
   EXPECT_EQ(client_->Harvest({}, documents, {}).status(),
             absl::UnavailableError("the disk went away"));

@@ -115,9 +115,10 @@ TEST_F(StateFilesTest, ARepeatedUploadBeginsAnewUnderTheSameRequestId) {
 }
 
 TEST_F(StateFilesTest, AnErrorOfTheFileEndsTheUploadAndIsNotRepeated) {
-  const FileBytesAt file = [](int64_t offset, size_t) -> absl::StatusOr<std::string> {
-    if (offset > 0) return absl::UnavailableError("the disk went away");
-    return std::string("x");
+  const FileBytesAt file = [&](int64_t offset, size_t) -> absl::StatusOr<std::string> {
+    if (offset == 0) return std::string("x");
+    EXPECT_TRUE(server_.WaitForCalls(1));
+    return absl::UnavailableError("the disk went away");
   };
   EXPECT_EQ(client_->UploadState({}, file).status(), absl::UnavailableError("the disk went away"));
   EXPECT_EQ(server_.calls(), 1);

@@ -51,6 +51,7 @@ absl::Status Calls::Prepare(const std::shared_ptr<grpc::Channel>& channel,
       });
   if (found == models.models().end()) return absl::NotFoundError("the server has no such model");
   model_ = *found;
+  if (model_.serving_version().empty()) return absl::UnavailableError("no version serves yet");
   for (int i = 0; i < options.states; ++i) {
     // Numbers that no call of the load has.
     if (const Outcome outcome = Harvest(-1 - i); outcome.code != 0) {
