@@ -92,9 +92,11 @@ absl::Status WriteSyncClose(Descriptor fd, std::span<const std::span<const std::
 }  // namespace
 
 MappedFile::MappedFile(std::string path, std::span<const std::byte> bytes)
-    : path_(std::move(path)), bytes_(bytes), guard_(bytes) {}
+    : path_(std::move(path)), bytes_(bytes), guard_(std::in_place, bytes) {}
 
 MappedFile::~MappedFile() {
+  // First: once unmapped, the addresses may be another thread's.
+  guard_.reset();
   if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,7 +19,7 @@ namespace dreamstate {
 // A regular file mapped read-only; the mapping lives as long as this object. Thread-safe.
 // What a file loses while it is mapped reads as zeros (mapping_guard.h), and what is written into
 // it is seen: files of the repository are immutable by contract, and whoever must be sure compares
-// a hash after the last read.
+// a hash after the last read, or asks whether anything was lost.
 class MappedFile {
  public:
   static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::string& path);
@@ -27,12 +28,14 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
   std::span<const std::byte> bytes() const { return bytes_; }
   const std::string& path() const { return path_; }
+  // Whether something was read that the file no longer had.
+  bool lost() const { return guard_->lost(); }
 
  private:
   MappedFile(std::string path, std::span<const std::byte> bytes);
   std::string path_;
   std::span<const std::byte> bytes_;
-  const MappingGuard guard_;
+  std::optional<const MappingGuard> guard_;
 };
 
 // The whole file as a string; refuses more than `max_bytes`.
