@@ -35,13 +35,13 @@ std::optional<int64_t> LeftIn(const MemoryFiles::Group& group) {
   const std::optional<int64_t> limit = ToNumber(group.limit);
   const std::optional<int64_t> usage = ToNumber(group.usage);
   if (!limit.has_value() || !usage.has_value()) return std::nullopt;
-  // File pages that were not touched lately are given back when memory is asked for.
+  // File pages are given back when memory is asked for: those in use lately too, such as a model's
+  // file that was just read.
   int64_t cached = 0;
-  for (const std::string_view key : {"total_inactive_file", "inactive_file"}) {
-    if (const std::optional<int64_t> found = NumberOf(key, group.stat)) {
-      cached = *found;
-      break;
-    }
+  for (const std::string_view list : {"inactive_file", "active_file"}) {
+    std::optional<int64_t> bytes = NumberOf(StrCat("total_", list), group.stat);
+    if (!bytes.has_value()) bytes = NumberOf(list, group.stat);
+    cached += std::min(bytes.value_or(0), *usage - cached);
   }
   const int64_t used = std::max<int64_t>(0, *usage - cached);
   return std::max<int64_t>(0, *limit - used);

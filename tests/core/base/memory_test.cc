@@ -32,8 +32,14 @@ TEST(AvailableMemory, IsTheLeastThatAnyoneLeaves) {
       // Over its limit already, or with more cache than use.
       {{"", {{"100", "200", ""}}}, 0},
       {{"", {{"100", "20", "inactive_file 50"}}}, 100},
+      // Pages of files that were used lately are cache as well.
+      {{"", {{"1000", "900", "active_file 300\n"}}}, 400},
+      {{"", {{"1000", "900", "inactive_file 100\nactive_file 300\n"}}}, 500},
+      {{"", {{"1000", "900", "inactive_file 9223372036854775807\nactive_file 300\n"}}}, 1000},
       // Version 1 counts the groups below in lines of their own.
       {{"", {{"1000", "900", "inactive_file 1\ntotal_inactive_file 500\n"}}}, 600},
+      {{"", {{"1000", "900", "active_file 1\ntotal_active_file 500\ntotal_inactive_file 200\n"}}},
+       800},
       // Version 1 without a limit says so with a number that is larger than any memory.
       {{kMeminfo, {{"9223372036854771712", "900", ""}}}, 1'024'000},
   };
