@@ -5,6 +5,7 @@
 #include <cstring>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -57,6 +58,7 @@ class Collector {
   Value Unwrapped(Value value) const;
   absl::Status Walk(const std::string& name, const Value& value, int depth);
   absl::Status WalkItems(const std::string& name, const Value& value, int depth);
+  absl::Status CountName(const std::string& name);
   absl::Status AddTensor(const std::string& name, const PickleTensor& tensor);
   absl::StatusOr<std::span<const std::byte>> Gather(const std::string& name,
                                                     const PickleTensor& tensor, DType dtype,
@@ -69,6 +71,7 @@ class Collector {
   std::vector<Tensor> tensors_;
   std::shared_ptr<Memory> memory_ = std::make_shared<Memory>();
   size_t gathered_bytes_ = 0;
+  size_t name_bytes_ = 0;
 };
 
 Value Collector::Unwrapped(Value value) const {
@@ -119,7 +122,7 @@ absl::Status Collector::WalkItems(const std::string& name, const Value& value, i
     }
     return absl::OkStatus();
   }
-  std::set<std::pair<std::string_view, int64_t>> keys;
+  std::set<std::tuple<Value::Kind, std::string_view, int64_t>> keys;  // "" is not 0
   for (size_t i = 0; i < items.size(); i += 2) {
     const bool is_text = items[i].kind == Value::kText;
     if (prefix.size() + items[i].text.size() > kMaxTensorNameBytes) {
@@ -128,7 +131,7 @@ absl::Status Collector::WalkItems(const std::string& name, const Value& value, i
     }
     const std::string key =
         StrCat(prefix, is_text ? std::string(items[i].text) : StrCat(items[i].number));
-    if (!keys.emplace(items[i].text, is_text ? 0 : items[i].number).second) {
+    if (!keys.emplace(items[i].kind, items[i].text, is_text ? 0 : items[i].number).second) {
       return Refuse(key, "expected once, found twice");
     }
     DS_RETURN_IF_ERROR(Walk(key, items[i + 1], depth + 1));
@@ -146,11 +149,22 @@ bool IsContiguous(const PickleTensor& tensor) {
   return true;
 }
 
+absl::Status Collector::CountName(const std::string& name) {
+  if (tensors_.size() == kMaxPthTensors) {
+    return Refuse(name, StrCat("expected at most ", kMaxPthTensors, " tensors, found more"));
+  }
+  const size_t most = storages_.file_bytes + kMaxPthSpareNameBytes;
+  name_bytes_ += name.size();
+  if (name_bytes_ <= most) return absl::OkStatus();
+  return Refuse(name, StrCat("expected names of at most ", most, " bytes together, found more"));
+}
+
 absl::Status Collector::AddTensor(const std::string& name, const PickleTensor& tensor) {
   const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
     return static_cast<unsigned char>(c) >= ' ' && c != '\x7f';
   });
   if (name.empty() || !plain) return Refuse(name, "expected a printable name, found another");
+  DS_RETURN_IF_ERROR(CountName(name));
   const PickleStorage& declared = pickle_.storages[tensor.storage];
   const std::span<const std::byte> storage = storages_.data[tensor.storage];
   const auto what = [&] {
@@ -249,7 +263,13 @@ absl::StatusOr<TensorSet> ParsePth(std::string source, std::span<const std::byte
 
 absl::StatusOr<TensorSet> ReadPth(const std::string& path) {
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
-  return ParsePth(path, file->bytes(), file);
+  DS_ASSIGN_OR_RETURN(TensorSet set, ParsePth(path, file->bytes(), file));
+  // Where all that is left is copies, nobody could tell later.
+  if (file->lost()) {
+    return absl::DataLossError(
+        StrCat("expected a file that stays whole while it is read, found it cut (", path, ")"));
+  }
+  return set;
 }
 
 }  // namespace dreamstate::tensors

@@ -14,6 +14,11 @@
 
 namespace dreamstate::tensors {
 
+// Limits on what untrusted files may hold: a memoised tensor takes two bytes wherever it is named
+// again. All names together may be as long as the file, and this much longer.
+inline constexpr size_t kMaxPthTensors = 1 << 16;
+inline constexpr size_t kMaxPthSpareNameBytes = 1 << 20;
+
 // Whether bytes begin as a zip archive or as the format before PyTorch 1.6.
 bool LooksLikePth(std::string_view start);
 
@@ -21,7 +26,8 @@ bool LooksLikePth(std::string_view start);
 // joined by ".". Of a dict that has a dict under "state_dict" or "model" only that one is read,
 // with no name before its keys: what lies beside it is a trainer's. Values that are no tensors are
 // left out. INVALID_ARGUMENT naming `source`, entry or opcode, expected and found; among others for
-// code, compression, cycles, a name twice, and views that are larger than the file.
+// code, compression, cycles, a name twice, views that are larger than the file, and more tensors or
+// names than fit the limits.
 absl::StatusOr<TensorSet> ParsePth(std::string source, std::span<const std::byte> bytes,
                                    std::shared_ptr<const void> memory);
 // The same of a file, mapped.

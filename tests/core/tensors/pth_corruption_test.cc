@@ -1,7 +1,5 @@
 // Hostile .pth files: each one is refused with an error that names the file and the fault, nothing
 // is executed, and memory stays in proportion to the file.
-#include <malloc.h>
-
 #include <cstdint>
 #include <random>
 #include <string>
@@ -10,11 +8,13 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/core/tensors/pth_files.h"
+#include "tests/support/allocation_counter.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate::tensors {
 namespace {
 
+using dreamstate::testing::PeakMemory;
 using dreamstate::testing::ReadAll;
 using testing::Checkpoint;
 using testing::Dict;
@@ -203,10 +203,9 @@ TEST(PthCorruption, GatheredViewsTogetherAreBoundedByTheFile) {
                            : TensorOf(Get(0), 0, {512, 512}, {1, 512}));
   }
   const std::string file = Checkpoint(Program(Dict(items)), {std::string(1 << 20, 'd')});
-  const auto before = mallinfo2();
+  const PeakMemory peak;
   ExpectFileRefused(file, "to be gathered");
-  const auto after = mallinfo2();
-  EXPECT_LT(after.uordblks + after.hblkhd, before.uordblks + before.hblkhd + file.size());
+  EXPECT_LT(peak.bytes(), static_cast<int64_t>(4 * file.size()));
 }
 
 TEST(PthCorruption, CyclesAndSharedContainersAreRefused) {
@@ -257,6 +256,11 @@ TEST(PthCorruption, NamesAreChecked) {
   ExpectRefused(Dict({Text(std::string("a\0b", 3)), Good()}), "expected a printable name");
   ExpectRefused(Dict({Text("a\nb"), Good()}), "expected a printable name");
   ExpectRefused(Dict({Text(std::string(1025, 'n')), Good()}), "at most 1024 bytes");
+  ExpectRefused(Dict({Text(""), "N", Text(""), "N"}), "expected once, found twice");
+  ExpectRefused(Dict({Int(0), "N", Int(0), "N"}), "0: expected once, found twice");
+  const auto different = ParseBody(Dict({Text(""), "N", Int(0), Good()}));
+  ASSERT_TRUE(different.ok()) << different.status();
+  EXPECT_EQ(different->tensors()[0].name, "0");
   ExpectRefused(Dict({"N", Good()}), "as key, found None");
   ExpectRefused(Dict({"]", Good()}), "as key, found a list");
   ExpectRefused(std::string("}(") + Text("w") + "u", "keys and values, found an odd number");
@@ -520,16 +524,43 @@ TEST(PthCorruption, DamagedPicklesAreRefusedOrGiveAConsistentSet) {
   }
 }
 
-// A pickle makes at most one value of fixed size a byte, and only tensors outlive it.
+// A value of the pickle's machine on the stack and in its container, while both grow.
+constexpr int64_t kMostBytesPerByte = 256;
+
+// A pickle makes at most one value of fixed size a byte.
 TEST(PthCorruption, MemoryIsBoundedByTheFile) {
   std::string body = "(";
   for (int i = 0; i < 250'000; ++i) body += ")]}N";
   const std::string file = Checkpoint(Program(body + "t"), {});
-  const auto before = mallinfo2();
+  const PeakMemory peak;
   const auto set = Parse(file);
-  const auto after = mallinfo2();
   ASSERT_TRUE(set.ok()) << set.status();
-  EXPECT_LT(after.uordblks + after.hblkhd, before.uordblks + before.hblkhd + file.size());
+  EXPECT_LT(peak.bytes(), kMostBytesPerByte * static_cast<int64_t>(file.size()));
+}
+
+// One tensor, named again and again in two bytes each, in a list under a long key.
+std::string ManyNamesOfOneTensor(size_t key_bytes, int count) {
+  std::string list = "](" + Good() + Put(0);
+  for (int i = 1; i < count; ++i) list += Get(0);
+  return Checkpoint(Program(Dict({Text(std::string(key_bytes, 'k')), list + "e"})),
+                    {std::string(32, 'd')});
+}
+
+TEST(PthCorruption, OneTensorUnderManyNamesIsBoundedByTheFile) {
+  for (const auto& [key_bytes, count, says] :
+       {std::tuple{1000, 1'000'000, "bytes together, found more"},
+        std::tuple{1000, 65'536, "bytes together, found more"},
+        std::tuple{1, 1'000'000, "expected at most 65536 tensors, found more"}}) {
+    const std::string file = ManyNamesOfOneTensor(static_cast<size_t>(key_bytes), count);
+    const PeakMemory peak;
+    ExpectFileRefused(file, says);
+    EXPECT_LT(peak.bytes(), kMostBytesPerByte * static_cast<int64_t>(file.size()));
+  }
+  // As many as are allowed.
+  const auto set = Parse(ManyNamesOfOneTensor(1, 65'536));
+  ASSERT_TRUE(set.ok()) << set.status();
+  EXPECT_EQ(set->tensors().size(), 65'536u);
+  EXPECT_TRUE(Parse(ManyNamesOfOneTensor(1000, 1'000)).ok());
 }
 
 }  // namespace
