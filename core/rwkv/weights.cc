@@ -85,6 +85,10 @@ class Reader {
     const Vector values = kernels::MakeAligned<float>(tensor->elements());
     DS_RETURN_IF_ERROR(
         ReadFinite(*tensor, {values.get(), static_cast<size_t>(tensor->elements())}));
+    if (format == WeightFormat::kBfloat16) {
+      DS_RETURN_IF_ERROR(
+          CheckFitsBf16(*tensor, {values.get(), static_cast<size_t>(tensor->elements())}));
+    }
     kernels::PackedMatrix packed = kernels::PackedMatrix::Pack(
         values.get(), static_cast<int>(shape[transposed ? 1 : 0]),
         static_cast<int>(shape[transposed ? 0 : 1]), transposed, format, &arena_);
@@ -108,6 +112,19 @@ class Reader {
         return absl::InvalidArgumentError(StrCat(tensor.name, ": expected finite values, found ",
                                                  out[i], " at element ", i, " (", set_.source(),
                                                  ")"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // What rounds to infinity spoils more than its own output: a tile multiplies what lies behind a
+  // panel by zero (kernels/gemm/gemm_tiles.h), and infinity times zero is NaN.
+  absl::Status CheckFitsBf16(const tensors::Tensor& tensor, std::span<const float> values) const {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (!std::isfinite(kernels::Bf16ToFloat(kernels::FloatToBf16(values[i])))) {
+        return absl::InvalidArgumentError(
+            StrCat(tensor.name, ": expected values that bf16 can hold, up to 3.39e38, found ",
+                   values[i], " at element ", i, " (", set_.source(), ")"));
       }
     }
     return absl::OkStatus();

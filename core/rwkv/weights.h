@@ -65,9 +65,10 @@ struct Weights {
   // How many matrices are held in each format, by WeightFormat.
   std::array<int, 3> matrices = {};
 
-  // Checks every tensor's name, dtype and shape (missing, extra and non-finite ones included), then
-  // packs. INVALID_ARGUMENT naming tensor, expected and found; RESOURCE_EXHAUSTED when memory does
-  // not suffice. `policy` says which matrices are int8 in format int8.
+  // Checks every tensor's name, dtype and shape (missing, extra and non-finite ones included), and
+  // that what is packed as bf16 is finite there, then packs. INVALID_ARGUMENT naming tensor,
+  // expected and found; RESOURCE_EXHAUSTED when memory does not suffice. `policy` says which
+  // matrices are int8 in format int8.
   static absl::StatusOr<std::shared_ptr<const Weights>> Load(
       const tensors::TensorSet& set, WeightFormat format,
       const FormatPolicy& policy = FormatPolicy::Default());

@@ -4,8 +4,9 @@
 // take a whole panel and 32 rows, so that each loaded tile is used twice.
 //
 // Edges need no tiles of other shapes: activations are zero behind the last input, so what a tile
-// of weights reads behind the last step does not count (PackedMatrix::kSlack); rows behind the last
-// are computed from whatever is there and not written.
+// of weights reads behind the last step does not count (PackedMatrix::kSlack), as long as no weight
+// is infinite or NaN in bf16 (who packs sees to that); rows behind the last are computed from
+// whatever is there and not written.
 //
 // T are the tiles: those of the processor (gemm_amx.cc), or the same operations in plain code for
 // tests. F::Finish(block, first_row, rows, outputs, sums, sums_stride, y) is FinishRows.

@@ -44,13 +44,13 @@ class EditedSet {
     tensor.data = tensor.data.first(tensor.elements() * tensors::DTypeBytes(dtype));
     return *this;
   }
-  // Puts a NaN at one element of an f32 tensor.
-  EditedSet& Poison(const std::string& name, size_t element) {
+  // Puts a NaN, or another value, at one element of an f32 tensor.
+  EditedSet& Poison(const std::string& name, size_t element,
+                    float value = std::numeric_limits<float>::quiet_NaN()) {
     tensors::Tensor& tensor = Find(name);
     storage_->emplace_back(reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size());
     std::string& bytes = storage_->back();
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    std::memcpy(bytes.data() + element * sizeof nan, &nan, sizeof nan);
+    std::memcpy(bytes.data() + element * sizeof value, &value, sizeof value);
     tensor.data = std::as_bytes(std::span<const char>(bytes));
     return *this;
   }

@@ -94,6 +94,29 @@ TEST(Weights, ShapesAndTensorsOfNoUseAreRefusedByName) {
   }
 }
 
+// What rounds to infinity would make NaN of outputs that do not even use it.
+TEST(Weights, ValuesThatBf16CannotHoldAreRefusedWhereTheyWouldBeBf16) {
+  const tensors::TensorSet good = RandomBackbone(SmallConfig(), 1);
+  const auto with = [&](const char* name, float value) {
+    return EditedSet(good).Poison(name, 17, value).Make();
+  };
+  const auto says = [](const tensors::TensorSet& set, WeightFormat format) {
+    return std::string(Weights::Load(set, format).status().message());
+  };
+  const char* key = "blocks.0.att.key.weight";
+  const char* w1 = "blocks.1.att.w1";  // bf16 where others are int8
+  for (const float value : {3.4e38f, -3.4e38f}) {
+    EXPECT_THAT(says(with(key, value), WeightFormat::kBfloat16),
+                HasSubstr("blocks.0.att.key.weight: expected values that bf16 can hold"));
+    EXPECT_THAT(says(with(w1, value), WeightFormat::kInt8),
+                HasSubstr("blocks.1.att.w1: expected values that bf16 can hold"));
+    EXPECT_EQ(says(with(key, value), WeightFormat::kInt8), "");
+    EXPECT_EQ(says(with(key, value), WeightFormat::kFloat32), "");
+    EXPECT_EQ(says(with(w1, value), WeightFormat::kFloat32), "");
+  }
+  EXPECT_EQ(says(with(key, 3.39e38f), WeightFormat::kBfloat16), "");
+}
+
 TEST(Weights, OfficialShapesAndDummiesOfLayerZeroAreAccepted) {
   const tensors::TensorSet good = RandomBackbone(SmallConfig(), 1);
   EditedSet edited(good);
