@@ -35,6 +35,7 @@ int64_t TensorBytes(const tensors::Tensor& tensor, WeightFormat format,
                     const FormatPolicy& policy) {
   const WeightFormat other = format == WeightFormat::kInt8 ? WeightFormat::kBfloat16 : format;
   const tensors::Shape& shape = tensor.shape;
+  if (tensor.elements() == 0) return 0;  // its other sizes may be anything
   const bool is_weight = tensor.name.ends_with(".weight");
   if (tensor.name == "emb.weight") {
     return tensor.elements() * (other == WeightFormat::kFloat32 ? 4 : 2);

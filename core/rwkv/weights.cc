@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/rwkv/footprint.h"
 #include "core/rwkv/tensor_shapes.h"
 #include "kernels/norm/norm.h"
 #include "kernels/runtime/bf16.h"
@@ -19,36 +20,44 @@ namespace {
 
 constexpr float kLayerNormEpsilon = 1e-5f;
 
+absl::Status ShapeError(const tensors::TensorSet& set, const TensorShape& expected,
+                        std::string_view found) {
+  return absl::InvalidArgumentError(StrCat(expected.name, ": expected ",
+                                           tensors::ShapeString(expected.shape), ", found ", found,
+                                           " (", set.source(), ")"));
+}
+
+// Every expected tensor is there with its shape, and none besides.
+absl::Status CheckShapes(const tensors::TensorSet& set, const Config& config) {
+  std::set<std::string_view> known = {"blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2"};
+  const std::vector<TensorShape> expected = ExpectedTensors(config);
+  for (const TensorShape& entry : expected) {
+    const tensors::Tensor* tensor = set.Find(entry.name);
+    if (tensor == nullptr) return ShapeError(set, entry, "none");
+    if (Squeezed(tensor->shape, entry.shape.size()) != entry.shape) {
+      return ShapeError(
+          set, entry,
+          StrCat(tensors::DTypeName(tensor->dtype), " ", tensors::ShapeString(tensor->shape)));
+    }
+    known.insert(entry.name);
+  }
+  for (const tensors::Tensor& tensor : set.tensors()) {
+    if (!known.contains(tensor.name)) {
+      return absl::InvalidArgumentError(
+          StrCat(tensor.name, ": expected no such tensor in RWKV-7, found ",
+                 tensors::DTypeName(tensor.dtype), " ", tensors::ShapeString(tensor.shape), " (",
+                 set.source(), ")"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Takes tensors of a set by name, as fp32, checked; counts the bytes of what was packed.
 class Reader {
  public:
   Reader(const tensors::TensorSet& set, WeightFormat format, const FormatPolicy& policy,
          kernels::Arena& arena)
       : set_(set), format_(format), policy_(policy), arena_(arena) {}
-
-  // Every expected tensor is there with its shape, and none besides.
-  absl::Status CheckShapes(const Config& config) {
-    std::set<std::string_view> known = {"blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2"};
-    const std::vector<TensorShape> expected = ExpectedTensors(config);
-    for (const TensorShape& entry : expected) {
-      const tensors::Tensor* tensor = set_.Find(entry.name);
-      if (tensor == nullptr) return Error(entry, "none");
-      if (Squeezed(tensor->shape, entry.shape.size()) != entry.shape) {
-        return Error(entry, StrCat(tensors::DTypeName(tensor->dtype), " ",
-                                   tensors::ShapeString(tensor->shape)));
-      }
-      known.insert(entry.name);
-    }
-    for (const tensors::Tensor& tensor : set_.tensors()) {
-      if (!known.contains(tensor.name)) {
-        return absl::InvalidArgumentError(
-            StrCat(tensor.name, ": expected no such tensor in RWKV-7, found ",
-                   tensors::DTypeName(tensor.dtype), " ", tensors::ShapeString(tensor.shape), " (",
-                   set_.source(), ")"));
-      }
-    }
-    return absl::OkStatus();
-  }
 
   absl::StatusOr<Vector> ReadVector(const std::string& name) {
     const tensors::Tensor* tensor = set_.Find(name);
@@ -95,12 +104,6 @@ class Reader {
     bytes_ += packed.bytes();
     ++matrices_[static_cast<int>(format)];
     return packed;
-  }
-
-  absl::Status Error(const TensorShape& expected, std::string_view found) const {
-    return absl::InvalidArgumentError(StrCat(expected.name, ": expected ",
-                                             tensors::ShapeString(expected.shape), ", found ",
-                                             found, " (", set_.source(), ")"));
   }
 
   absl::Status ReadFinite(const tensors::Tensor& tensor, std::span<float> out) const {
@@ -205,12 +208,11 @@ absl::Status ReadEmbedding(Reader& reader, Weights* weights) {
 }
 
 absl::Status Read(const tensors::TensorSet& set, const FormatPolicy& policy, Weights* weights) {
-  // Address space only: what padding and scales add is far below a quarter.
-  size_t elements = 0;
-  for (const tensors::Tensor& tensor : set.tensors()) elements += tensor.elements();
-  weights->arena = std::make_unique<kernels::Arena>(elements * sizeof(float) * 5 / 4);
+  DS_RETURN_IF_ERROR(CheckShapes(set, weights->config));
+  // More than the matrices alone take.
+  weights->arena = std::make_unique<kernels::Arena>(
+      static_cast<size_t>(EstimateLoadBytes(set, weights->format, policy)));
   Reader reader(set, weights->format, policy, *weights->arena);
-  DS_RETURN_IF_ERROR(reader.CheckShapes(weights->config));
   DS_RETURN_IF_ERROR(ReadEmbedding(reader, weights));
   const size_t embedding_f32_bytes = reader.bytes();
   weights->layers.resize(weights->config.layers);

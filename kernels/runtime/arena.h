@@ -20,6 +20,7 @@ class Arena {
   // Zeroed bytes aligned to kAlignment that live as long as the arena, or nullptr when they do not
   // fit.
   std::byte* Allocate(size_t bytes);
+  size_t capacity_bytes() const { return capacity_; }
   size_t used_bytes() const { return used_; }
 
  private:

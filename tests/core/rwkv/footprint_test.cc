@@ -59,5 +59,16 @@ TEST(EstimateLoadBytes, ReadsNoData) {
               6.0 * kVocab * kWidth, 0.01 * 6 * kVocab * kWidth);
 }
 
+TEST(EstimateLoadBytes, OfNothingIsNothingWhateverItsOtherSizes) {
+  const auto set = tensors::TensorSet::Make("none",
+                                            {{.name = "head.weight",
+                                              .dtype = tensors::DType::kBF16,
+                                              .shape = {INT64_MAX, 0},
+                                              .data = {}}},
+                                            {}, nullptr);
+  ASSERT_TRUE(set.ok());
+  EXPECT_EQ(EstimateLoadBytes(*set, WeightFormat::kBfloat16), 0);
+}
+
 }  // namespace
 }  // namespace dreamstate::rwkv

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "core/rwkv/footprint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/edited_set.h"
@@ -115,6 +116,25 @@ TEST(Weights, ValuesThatBf16CannotHoldAreRefusedWhereTheyWouldBeBf16) {
     EXPECT_EQ(says(with(w1, value), WeightFormat::kFloat32), "");
   }
   EXPECT_EQ(says(with(key, 3.39e38f), WeightFormat::kBfloat16), "");
+}
+
+// An arena has address space for what it is to hold, not for fp32 whatever the format.
+TEST(Weights, TheArenaIsAsLargeAsTheFormatNeeds) {
+  Config config = SmallConfig();
+  config.width = 512;
+  config.heads = 8;
+  config.ffn_width = 2048;
+  config.layers = 4;
+  const tensors::TensorSet set = RandomBackbone(config, 1);
+  for (const WeightFormat format :
+       {WeightFormat::kFloat32, WeightFormat::kBfloat16, WeightFormat::kInt8}) {
+    const auto weights = Weights::Load(set, format).value();
+    // All matrices lie in it: what else a step reads is vectors.
+    EXPECT_GT(static_cast<double>(weights->arena->used_bytes()), 0.98 * weights->step_bytes);
+    constexpr int64_t kHugePage = 2 << 20;
+    EXPECT_LT(static_cast<int64_t>(weights->arena->capacity_bytes()),
+              EstimateLoadBytes(set, format) + kHugePage);
+  }
 }
 
 TEST(Weights, OfficialShapesAndDummiesOfLayerZeroAreAccepted) {
