@@ -1,6 +1,8 @@
 // dreamstate-trainer: what is done to models outside the server. Exit codes: 0 done, 1 failed, 2
 // wrong usage.
+#include <exception>
 #include <iostream>
+#include <new>
 #include <vector>
 
 #include "server/trainer/command.h"
@@ -22,7 +24,14 @@ int main(int argc, char** argv) {
   }
   for (const dreamstate::trainer::Command& command : commands) {
     if (!command.app->parsed()) continue;
-    const absl::Status status = command.run();
+    absl::Status status;
+    try {
+      status = command.run();
+    } catch (const std::bad_alloc&) {
+      status = absl::ResourceExhaustedError("no memory left");
+    } catch (const std::exception& error) {
+      status = absl::InternalError(error.what());
+    }
     if (status.ok()) continue;
     std::cerr << "dreamstate-trainer " << command.app->get_name() << ": " << status.message()
               << "\n";

@@ -3,12 +3,16 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <string>
+#include <string_view>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/strings.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "tests/core/tensors/pth_files.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate::trainer {
@@ -24,10 +28,12 @@ struct Result {
   std::string err;
 };
 
-Result RunTrainer(const std::string& arguments) {
+// `before`: what the shell does first.
+Result RunTrainer(const std::string& arguments, std::string_view before = "") {
   TemporaryDirectory directory;
-  const std::string command = absl::StrCat("'" DREAMSTATE_TRAINER "' ", arguments, " >'",
-                                           directory / "out", "' 2>'", directory / "err", "'");
+  const std::string command =
+      absl::StrCat(AbslView(before), "'" DREAMSTATE_TRAINER "' ", arguments, " >'",
+                   directory / "out", "' 2>'", directory / "err", "'");
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, ReadAll(directory / "out"),
           ReadAll(directory / "err")};
@@ -78,6 +84,25 @@ TEST(Program, AFailureIsOneLineAndOne) {
     EXPECT_TRUE(absl::StartsWith(result.err, "dreamstate-trainer import: ")) << result.err;
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
   }
+}
+
+TEST(Program, RunningOutOfMemoryIsOneLineAndOneToo) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer needs more address space than the limit";
+#endif
+  // A million containers, which take more than a hundred megabytes to read.
+  std::string body = "(";
+  for (int i = 0; i < 250'000; ++i) body += ")]}N";
+  TemporaryDirectory directory;
+  testing::WriteAll(directory / "many.pth",
+                    tensors::testing::Checkpoint(tensors::testing::Program(body + "t"), {}));
+  const std::string arguments =
+      absl::StrCat("import '", directory / "many.pth", "' --name tiny --repository '",
+                   directory / "models", "'");
+  EXPECT_THAT(RunTrainer(arguments).err, ::testing::Not(HasSubstr("memory")));
+  const Result result = RunTrainer(arguments, "ulimit -v 100000; ");
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(result.err, "dreamstate-trainer import: no memory left\n");
 }
 
 TEST(Program, WrongUsageIsTwo) {
