@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "core/base/file.h"
 #include "core/base/hash.h"
@@ -56,7 +57,12 @@ bool BlobExists(const std::string& repository, const Component& component) {
 
 absl::Status StoreBlob(const std::string& repository, const tensors::TensorSet& tensors,
                        Component* component) {
-  component->digest = tensors::Fingerprint(tensors);
+  const std::string expected = std::exchange(component->digest, tensors::Fingerprint(tensors));
+  if (!expected.empty() && component->digest != expected) {
+    return absl::DataLossError(StrCat(component->kind, ": expected fingerprint ", expected,
+                                      " as before, found ", component->digest, " (",
+                                      tensors.source(), ")"));
+  }
   const std::string path = BlobPath(repository, component->digest);
   // The same tensors give the same file: what is there already serves, made young for the collector
   // first.

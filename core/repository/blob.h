@@ -12,7 +12,8 @@ namespace dreamstate::repository {
 
 // Makes sure that the blob of `tensors` lies in the repository, whole and young enough for the
 // collector to leave it alone; a damaged one is replaced. Fills digest, bytes and file_sha256 of
-// `component`.
+// `component`. DATA_LOSS when it has a digest already that is not the tensors', or when they change
+// meanwhile (they may lie in a file that somebody writes).
 absl::Status StoreBlob(const std::string& repository, const tensors::TensorSet& tensors,
                        Component* component);
 

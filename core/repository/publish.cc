@@ -70,6 +70,7 @@ absl::StatusOr<Manifest> Repository::Publish(Manifest manifest,
     Component component;
     component.kind = source.kind;
     component.config = source.config;
+    component.digest = source.digest;
     DS_RETURN_IF_ERROR(StoreBlob(path_, *source.tensors, &component));
     manifest.components.push_back(std::move(component));
   }

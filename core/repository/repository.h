@@ -28,6 +28,8 @@ struct ComponentSource {
   std::string kind;
   const tensors::TensorSet* tensors;
   nlohmann::json config = nlohmann::json::object();
+  // The fingerprint that the tensors had when they were tested; empty: whichever they have.
+  std::string digest = {};
 };
 
 struct VersionInfo {
@@ -54,7 +56,7 @@ class Repository {
 
   // Publishes the next version of `manifest.model` (version, created, components of `manifest` are
   // filled in here). Refused when the newest version has a component kind that this lacks, unless
-  // `allow_losing_components`.
+  // `allow_losing_components`. DATA_LOSS, and nothing published, when tensors change under it.
   absl::StatusOr<Manifest> Publish(Manifest manifest,
                                    const std::vector<ComponentSource>& components,
                                    bool allow_losing_components = false);

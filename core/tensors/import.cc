@@ -4,6 +4,7 @@
 
 #include "absl/strings/escaping.h"
 #include "core/base/file.h"
+#include "core/base/mapping_guard.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/tensors/peer_names.h"
@@ -48,12 +49,27 @@ absl::StatusOr<TensorSet> ImportBackbone(const std::string& path) {
                                std::min<size_t>(file->bytes().size(), 16));
   std::string known;
   for (const Format& format : kFormats) {
-    if (format.fits(start)) return format.read(path);
+    if (format.fits(start)) {
+      DS_ASSIGN_OR_RETURN(TensorSet set, format.read(path));
+      // Tensors that were copied tell nothing later.
+      DS_RETURN_IF_ERROR(CheckNothingLost(set));
+      return set;
+    }
     StrAppend(&known, known.empty() ? "" : ", ", format.name);
   }
   return absl::InvalidArgumentError(StrCat("format: expected one of: ", known, "; found a file of ",
                                            file->bytes().size(), " bytes that begins with \"",
                                            absl::CHexEscape(AbslView(start)), "\" (", path, ")"));
+}
+
+absl::Status CheckNothingLost(const TensorSet& set) {
+  for (const Tensor& tensor : set.tensors()) {
+    if (LostPages(tensor.data)) {
+      return absl::DataLossError(StrCat(
+          "expected a file that stays whole while it is read, found it cut (", set.source(), ")"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace dreamstate::tensors

@@ -30,4 +30,8 @@ absl::StatusOr<TensorSet> ParseGgmf(std::string source, std::span<const std::byt
 // listing the formats when none fits.
 absl::StatusOr<TensorSet> ImportBackbone(const std::string& path);
 
+// DATA_LOSS naming the file when a file that tensors of `set` are mapped from was cut and then read
+// where it no longer reached: zeros came in place of what was there (core/base/mapping_guard.h).
+absl::Status CheckNothingLost(const TensorSet& set);
+
 }  // namespace dreamstate::tensors

@@ -79,6 +79,13 @@ nlohmann::json DescribeConfig(const rwkv::Config& config, int64_t parameters,
   };
 }
 
+// `result`, unless the file was cut meanwhile: then that is the answer, whatever zeros led to.
+template <typename T>
+absl::StatusOr<T> UnlessCut(const tensors::TensorSet& set, absl::StatusOr<T> result) {
+  DS_RETURN_IF_ERROR(tensors::CheckNothingLost(set));
+  return result;
+}
+
 }  // namespace
 
 absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
@@ -112,15 +119,17 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   const std::optional<int64_t> available = options.available_memory_bytes.has_value()
                                                ? options.available_memory_bytes
                                                : AvailableMemoryBytes(ReadMemoryFiles());
-  DS_ASSIGN_OR_RETURN(
-      const std::optional<rwkv::FormatTable> formats,
-      MeasureWeightFormats(set, *tokenizer, options.separator_token, available, options.progress));
+  DS_ASSIGN_OR_RETURN(const std::optional<rwkv::FormatTable> formats,
+                      UnlessCut(set, MeasureWeightFormats(set, *tokenizer, options.separator_token,
+                                                          available, options.progress)));
   nlohmann::json config = DescribeConfig(imported.config, imported.parameters, set);
   if (formats) config[repository::kFormatTableField] = repository::FormatTableJson(*formats);
   std::optional<rwkv::FormatPolicy> policy;
   if (formats) policy = rwkv::PolicyOf(*formats);
+  std::string fingerprint;
   DS_ASSIGN_OR_RETURN(manifest.self_test,
-                      MakeSelfTest(set, std::move(tokens), policy, available, options.progress));
+                      UnlessCut(set, MakeSelfTest(set, std::move(tokens), policy, available,
+                                                  options.progress, &fingerprint)));
 
   int64_t bytes = 0;
   for (const tensors::Tensor& tensor : set.tensors()) {
@@ -130,9 +139,10 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   DS_ASSIGN_OR_RETURN(const std::unique_ptr<repository::Repository> repository,
                       repository::Repository::Create(options.repository));
   DS_ASSIGN_OR_RETURN(
-      manifest,
-      repository->Publish(std::move(manifest),
-                          {{.kind = "backbone", .tensors = &set, .config = std::move(config)}}));
+      manifest, repository->Publish(std::move(manifest), {{.kind = "backbone",
+                                                           .tensors = &set,
+                                                           .config = std::move(config),
+                                                           .digest = std::move(fingerprint)}}));
   return imported;
 }
 

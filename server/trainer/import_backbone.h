@@ -40,7 +40,8 @@ struct Imported {
 
 // The file stays mapped, its tensors are packed in one weight format at a time. Nothing is written
 // before everything is checked. Errors name the option or the tensor, expected and found;
-// RESOURCE_EXHAUSTED before anything is loaded when the model does not fit the memory.
+// RESOURCE_EXHAUSTED before anything is loaded when the model does not fit the memory; DATA_LOSS,
+// and nothing published, when the file is cut or changed meanwhile.
 absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options);
 
 }  // namespace dreamstate::trainer

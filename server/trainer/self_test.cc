@@ -29,12 +29,18 @@ constexpr double kUnmeasuredTolerancePerToken = 0.1;
 constexpr rwkv::WeightFormat kFormats[] = {
     rwkv::WeightFormat::kFloat32, rwkv::WeightFormat::kBfloat16, rwkv::WeightFormat::kInt8};
 
-// Nats, summed over tokens[1..].
+// Nats, summed over tokens[1..]. `fingerprint`: of the tensors before; empty: of none.
 absl::StatusOr<double> Loss(const tensors::TensorSet& backbone, rwkv::WeightFormat format,
                             const rwkv::FormatPolicy& policy, const std::vector<int32_t>& tokens,
-                            kernels::ThreadPool& pool) {
+                            kernels::ThreadPool& pool, std::string* fingerprint) {
   DS_ASSIGN_OR_RETURN(std::shared_ptr<const rwkv::Weights> weights,
                       rwkv::Weights::Load(backbone, format, policy));
+  const std::string before = std::exchange(*fingerprint, weights->fingerprint);
+  if (!before.empty() && *fingerprint != before) {
+    return absl::DataLossError(StrCat("self-test: expected fingerprint ", before,
+                                      " as before, found ", *fingerprint, " (", backbone.source(),
+                                      ")"));
+  }
   const size_t count = tokens.size() - 1;
   rwkv::Engine engine(std::move(weights),
                       {.max_tokens = static_cast<int>(count), .max_sequences = 1, .slots = 1},
@@ -86,7 +92,8 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
                                                   std::vector<int32_t> tokens,
                                                   std::optional<rwkv::FormatPolicy> policy,
                                                   std::optional<int64_t> available_bytes,
-                                                  const ProgressCallback& progress) {
+                                                  const ProgressCallback& progress,
+                                                  std::string* fingerprint) {
   DS_RETURN_IF_ERROR(CheckSelfTestLength(tokens.size()));
   const rwkv::FormatPolicy int8_policy = policy.value_or(rwkv::FormatPolicy::Default());
   std::vector<FormatNeed> needs;
@@ -105,6 +112,7 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
   }
   kernels::ThreadPool pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
   const auto count = static_cast<double>(tokens.size() - 1);
+  std::string tested;
   repository::SelfTest test;
   // What was not measured is held to what still tells a wrong model.
   for (const auto& [format, bytes] : needs) {
@@ -114,7 +122,8 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
   for (const rwkv::WeightFormat format : formats) {
     const std::string name(rwkv::WeightFormatName(format));
     progress(StrCat("self-test in ", name), file_bytes);
-    DS_ASSIGN_OR_RETURN(const double loss, Loss(backbone, format, int8_policy, tokens, pool));
+    DS_ASSIGN_OR_RETURN(const double loss,
+                        Loss(backbone, format, int8_policy, tokens, pool, &tested));
     if (format == formats.front()) test.expected_nll = loss;
     test.tolerance[name] = format == rwkv::WeightFormat::kFloat32
                                ? kRoundingNatsPerToken * count
@@ -122,6 +131,7 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
                                           kLeastFormatTolerancePerToken * count);
   }
   test.tokens = std::move(tokens);
+  if (fingerprint != nullptr) *fingerprint = std::move(tested);
   return test;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -37,12 +38,15 @@ absl::Status CheckSelfTestLength(size_t tokens);
 // sets, that of another format also its distance from it. `policy` says what int8 holds in int8;
 // without one (nobody measured it) int8 is left out unless nothing else fits, and no server takes
 // it for this bundle unless told to.
+// `fingerprint`, unless null, becomes that of the tensors as they were tested.
 // INVALID_ARGUMENT for tensors that are no backbone, or a loss that is not finite;
-// RESOURCE_EXHAUSTED before anything is loaded when no format fits.
+// RESOURCE_EXHAUSTED before anything is loaded when no format fits; DATA_LOSS when the tensors are
+// others in another format (they may lie in a file that somebody writes).
 absl::StatusOr<repository::SelfTest> MakeSelfTest(
     const tensors::TensorSet& backbone, std::vector<int32_t> tokens,
     std::optional<rwkv::FormatPolicy> policy = rwkv::FormatPolicy::Default(),
     std::optional<int64_t> available_bytes = std::nullopt,
-    const ProgressCallback& progress = [](std::string_view, int64_t) {});
+    const ProgressCallback& progress = [](std::string_view, int64_t) {},
+    std::string* fingerprint = nullptr);
 
 }  // namespace dreamstate::trainer

@@ -1,7 +1,12 @@
 #include "core/tensors/import.h"
 
+#include <unistd.h>
+
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
 #include <limits>
 
 #include "core/repository/format_table.h"
@@ -210,6 +215,38 @@ TEST(Import, RefusesAModelLargerThanTheMemoryBeforeItIsLoaded) {
               whole->manifest.self_test.tolerance["bf16"].get<double>());
   EXPECT_NEAR(whole->manifest.self_test.expected_nll, test.expected_nll,
               test.tolerance["fp32"].get<double>());
+}
+
+// A file that is cut, or written over, while it is imported: at any stage.
+TEST(Import, PublishesNothingOfAFileThatChangesMeanwhile) {
+  const std::string contents = testing::ReadAll(kTiny);
+  const auto cut = [](const std::string& file) { ASSERT_EQ(truncate(file.c_str(), 4096), 0); };
+  const auto overwrite = [](const std::string& file) {
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(1'000'000);
+    stream << std::string(8, '\0');
+  };
+  const auto import = [&](std::string_view at, const std::function<void(std::string)>& change) {
+    TemporaryDirectory directory;
+    ImportOptions options = TinyOptions(directory);
+    options.file = directory / "model.bin";
+    WriteAll(options.file, contents);
+    options.progress = [&](std::string_view stage, int64_t) {
+      if (stage == at) change(options.file);
+    };
+    const absl::Status status = ImportBackbone(options).status();
+    EXPECT_THAT(std::string(status.message()), HasSubstr("model.bin")) << at;
+    EXPECT_FALSE(std::filesystem::exists(directory / "models/bundles")) << at;
+    EXPECT_FALSE(std::filesystem::exists(directory / "models/blobs")) << at;
+    return status.code();
+  };
+  for (const char* stage : {"weight formats", "self-test in fp32", "self-test in bf16",
+                            "self-test in int8", "publish"}) {
+    EXPECT_EQ(import(stage, cut), absl::StatusCode::kDataLoss) << stage;
+  }
+  for (const char* stage : {"self-test in bf16", "self-test in int8", "publish"}) {
+    EXPECT_EQ(import(stage, overwrite), absl::StatusCode::kDataLoss) << stage;
+  }
 }
 
 // Copies the tiny model with a change.
