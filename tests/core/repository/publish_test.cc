@@ -118,6 +118,23 @@ TEST(Publish, RefusesWhatAReaderWouldRefuse) {
   EXPECT_EQ(repository->ListVersions("tiny").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST(Publish, RefusesTensorsThatAreNotThoseThatWereTested) {
+  TemporaryDirectory directory;
+  const auto repository = MustCreate(directory / "models");
+  const tensors::TensorSet tested = MakeTensors(1), changed = MakeTensors(2);
+  const std::string digest = tensors::Fingerprint(tested);
+  const auto refused = repository->Publish(
+      MakeManifest(), {{.kind = "backbone", .tensors = &changed, .digest = digest}});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kDataLoss) << refused.status();
+  EXPECT_THAT(std::string(refused.status().message()),
+              HasSubstr("backbone: expected fingerprint " + digest));
+  EXPECT_TRUE(directory.Names("models").empty());
+  const auto published = repository->Publish(
+      MakeManifest(), {{.kind = "backbone", .tensors = &tested, .digest = digest}});
+  ASSERT_TRUE(published.ok()) << published.status();
+  EXPECT_EQ(published->components[0].digest, digest);
+}
+
 TEST(Publish, TakesTheNumberAfterAnUnreadableVersion) {
   TemporaryDirectory directory;
   const auto repository = MustCreate(directory / "models");
