@@ -110,7 +110,8 @@ void DecodeJob::Offer(WorkList& work) {
 void DecodeJob::Fill(int tag, int tokens, rwkv::Segment* segment) {
   const size_t count = static_cast<size_t>(tokens);
   bool wants_logits = true;
-  bool wants_hidden = task_.save.has_value();
+  // Of the prompt's end, too: a branch that ends at once has read no more, and its end may be kept.
+  const bool wants_hidden = task_.save || keeps_ends_ || branches_.empty();
   bool last = true;
   if (branches_.empty()) {
     segment->slot = job_->slots()[0];
@@ -118,14 +119,13 @@ void DecodeJob::Fill(int tag, int tokens, rwkv::Segment* segment) {
     last = read_ + count == reading_.size();
     if (prefix_.Keeps(static_cast<int64_t>(read_ + count))) {
       wants_logits = last;
-      wants_hidden = last = true;
+      last = true;
     }
   } else {
     Branch& branch = branches_[static_cast<size_t>(tag)];
     segment->slot = branch.slot;
     if (branch.phase == Branch::Phase::kDecoding) {
       segment->tokens = {&branch.next, 1};
-      wants_hidden = wants_hidden || keeps_ends_;
     } else {
       segment->tokens = std::span(branch.rereading).subspan(branch.reread, count);
       last = branch.reread + count == branch.rereading.size();

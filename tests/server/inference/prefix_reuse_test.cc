@@ -372,6 +372,47 @@ TEST(PrefixReuse, ALongPromptIsKnownInsideToo) {
   }
 }
 
+// Does something when the prompt has been read, before the first token is drawn.
+class WhenReadSink final : public DecodeSink {
+ public:
+  explicit WhenReadSink(std::function<void()> then) : then_(std::move(then)) {}
+  ReaderProgress reader() override { return {}; }
+  void Send(v1::DecodeResponse message) override {
+    if (message.has_start()) then_();
+  }
+  void Finish(const absl::Status& status, Unread /*unread*/) override { done_.set_value(status); }
+  absl::Status Wait() { return done_.get_future().get(); }
+
+ private:
+  const std::function<void()> then_;
+  std::promise<absl::Status> done_;
+};
+
+TEST(PrefixReuse, AnEndRightBehindThePromptIsKeptWithItsOwnHiddenVector) {
+  // In small steps, with room for one state.
+  const SchedulerOptions options = {.slots = 2, .max_step_tokens = 8};
+  Remembering without(0, options);
+  const int64_t state_bytes = TestWeights()->config.state_bytes();
+  Remembering with(state_bytes * 3 / 2, options);
+  const Tokens base = Text(1, 64), prompt = Join(base, Text(2, 20));
+  with.Decode(with.Task(base, 1));
+  ASSERT_EQ(with.trie.stats().states, 1);
+  // It begins near its end, where nothing more is to be kept; then another text's state displaces
+  // the one it began from, and its end is worth keeping after all.
+  WhenReadSink sink([&] {
+    auto other = std::make_shared<state::PrefixState>();
+    other->values.resize(static_cast<size_t>(state_bytes) / sizeof(float));
+    with.trie.Remember({.fingerprint = "other"}, Text(3, 64), std::move(other));
+  });
+  ASSERT_TRUE(with.serving.Submit(with.Task(prompt, 1), &sink).ok());
+  ASSERT_TRUE(sink.Wait().ok());
+  ASSERT_GE(with.trie.stats().evicted, 1);
+
+  const Remembering::Decoded reused = with.Decode(with.Task(prompt));
+  EXPECT_EQ(reused.start.prefix_tokens(), 84);
+  ExpectSame(reused.branches, without.Decode(without.Task(prompt)).branches);
+}
+
 TEST(PrefixReuse, AStateThatOverflowedIsNotKept) {
   Remembering with;
   state::Record record;
