@@ -276,10 +276,13 @@ void BatchStream::Ended(Decode& decode, const absl::Status& status, Unread unrea
     slots_ -= decode.slots;
     bytes_in_flight_ -= decode.bytes;
     if (unread == Unread::kDrop) {
-      // Its caller is the stream's, and so is its reader.
-      gone_ = true;
-      queue_.clear();
-      Fail(status);
+      // Its caller is the stream's, and so is its reader. Once the stream has failed it says
+      // nothing about them: the stream itself has ended what ran.
+      if (failure_.ok()) {
+        gone_ = true;
+        queue_.clear();
+        Fail(status);
+      }
     } else {
       v1::DecodeBatchResponse answer;
       answer.set_id(decode.id);

@@ -134,6 +134,35 @@ TEST(DecodeBatch, AnIdThatIsNoneEndsTheStream) {
   EXPECT_TRUE(GrpcServing::ReadBatch(*stream).first.ok());
 }
 
+TEST(DecodeBatch, WhatWasMadeIsToldAlsoWhenALaterMessageEndsTheStream) {
+  GrpcServing grpc({.slots = 8, .max_step_tokens = 32},
+                   [](RequestLimits& limits) { limits.batch_queue_messages = 1 << 20; });
+  const auto running = [&] { return grpc.serving.session->scheduler->Snapshot().running.size(); };
+  grpc::ClientContext context;
+  auto stream = grpc.decode->DecodeBatch(&context);
+  // More than the transport holds, so that what follows waits in the stream's own queue.
+  v1::DecodeBatchRequest large = Request("large", "x", 10'000);
+  large.mutable_request()->set_top_log_probs(20);
+  large.mutable_request()->mutable_save_state();
+  v1::DecodeBatchRequest saved = Request("saved", "x", 2);
+  saved.mutable_request()->mutable_save_state();
+  ASSERT_TRUE(stream->Write(large));
+  while (grpc.serving.store.puts() < 1 || running() > 0) std::this_thread::yield();
+  ASSERT_TRUE(stream->Write(Request("runs", "x", 1 << 20)));
+  while (running() < 1) std::this_thread::yield();
+  ASSERT_TRUE(stream->Write(saved));
+  while (grpc.serving.store.puts() < 2 || running() > 1) std::this_thread::yield();
+
+  ASSERT_TRUE(stream->Write(Request("", "x")));
+  while (running() > 0) std::this_thread::yield();
+  const auto [status, decodes] = GrpcServing::ReadBatch(*stream);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(FieldsOf(status), ElementsAre("id"));
+  ASSERT_EQ(decodes.count("saved"), 1u);
+  EXPECT_TRUE(Branches(decodes.at("saved").messages).at(0).finish.has_saved_state());
+  EXPECT_EQ(decodes.at("saved").ends, 1);
+}
+
 TEST(DecodeBatch, CancellingTheStreamFreesEverySlot) {
   GrpcServing grpc({.slots = 4, .max_step_tokens = 16});
   grpc::ClientContext context;

@@ -65,8 +65,11 @@ struct GrpcServing {
     builder.SetMaxReceiveMessageSize(static_cast<int>(serving.context.limits.max_message_bytes) +
                                      65536);
     server = builder.BuildAndStart();
-    channel = grpc::CreateChannel("127.0.0.1:" + std::to_string(port),
-                                  grpc::InsecureChannelCredentials());
+    // A window that does not grow: what a client has not asked for stays with the server.
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    channel = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port),
+                                        grpc::InsecureChannelCredentials(), arguments);
     decode = v1::DecodeService::NewStub(channel);
     states = v1::StateService::NewStub(channel);
   }
