@@ -212,6 +212,7 @@ absl::Status HarvestStream::TakeOptions(const v1::HarvestOptions& options) {
   auto shared = std::make_shared<HarvestPlan>(std::move(plan));
   FetchSource(context_, session, id, [this, shared](absl::StatusOr<Source> source) {
     std::shared_ptr<void> watch;
+    absl::Status status = source.status();
     if (source.ok()) {
       if (source->session != nullptr) shared->session = source->session;
       caller_.Follow(shared->session->scheduler->waker());
@@ -220,16 +221,18 @@ absl::Status HarvestStream::TakeOptions(const v1::HarvestOptions& options) {
         Turn turn(*this);
         Fail(reason, Running::kEnd);
       });
+      status = lease_->MakeWith(shared->session->weights->fingerprint,
+                                shared->session->scheduler->numerics());
     }
     Turn turn(*this);
     --fetches_;
     version_watch_ = std::move(watch);
-    if (source.ok()) {
+    if (status.ok()) {
       shared->source = *std::move(source);
       plan_ = shared;
       have_plan_ = true;
     } else {
-      Fail(source.status(), Running::kEnd);
+      Fail(status, Running::kEnd);
     }
   });
   return absl::OkStatus();

@@ -1,5 +1,6 @@
 #include "server/inference/harvest_memory.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/base/status.h"
@@ -63,6 +64,23 @@ HarvestMemory::Lease::~Lease() {
   const auto request = memory_->requests_.find(request_id_);
   if (request != memory_->requests_.end()) request->second.running = false;
   memory_->Forget();
+}
+
+absl::Status HarvestMemory::Lease::MakeWith(const std::string& fingerprint,
+                                            const std::string& numerics) {
+  if (request_id_.empty()) return absl::OkStatus();
+  MutexLock lock(memory_->mutex_);
+  Request& request = memory_->requests_[request_id_];
+  const bool made_any = std::ranges::any_of(
+      request.documents, [](const auto& document) { return !document.second.states.empty(); });
+  if (made_any && (request.fingerprint != fingerprint || request.numerics != numerics)) {
+    return absl::AbortedError(
+        "options.request_id: the first stream ran on another backbone or format, which does not "
+        "serve any more; a retry would mix its states with others");
+  }
+  request.fingerprint = fingerprint;
+  request.numerics = numerics;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::map<int64_t, std::string>> HarvestMemory::Lease::Recall(

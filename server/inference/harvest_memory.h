@@ -28,6 +28,9 @@ class HarvestMemory : public std::enable_shared_from_this<HarvestMemory> {
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
 
+    // What the stream's states are made by, before any of them is. ABORTED when states that another
+    // backbone or other numerics made are remembered: a retry would answer with both.
+    absl::Status MakeWith(const std::string& fingerprint, const std::string& numerics);
     // The states that are remembered of a document: position -> id. ALREADY_EXISTS when it was
     // another document.
     absl::StatusOr<std::map<int64_t, std::string>> Recall(const std::string& document_id,
@@ -51,6 +54,7 @@ class HarvestMemory : public std::enable_shared_from_this<HarvestMemory> {
   };
   struct Request {
     std::string options_sha256;
+    std::string fingerprint, numerics;  // of what made the states
     bool running = false;
     uint64_t last_use = 0;
     std::map<std::string, Document> documents;

@@ -296,6 +296,34 @@ TEST(HarvestStates, ARetryAnswersWithTheStatesMadeBefore) {
   EXPECT_EQ(grpc.Harvest({options(61)}).status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
 }
 
+TEST(HarvestStates, ARetryNeverMixesStatesOfTwoBackbones) {
+  GrpcServing grpc;
+  const auto options = Options([](v1::HarvestOptions& o) { o.set_request_id("retry-me"); });
+  const auto document =
+      Document("a", "01234", [](v1::Document& d) { d.mutable_positions()->add_values(2); });
+  // What failed altogether binds the key to nothing.
+  grpc.serving.store.FailPuts(QuotaError("state store bytes", "the disk is full", {}));
+  ASSERT_TRUE(grpc.Harvest({options, document}).status.ok());
+  grpc.serving.store.FailPuts(absl::OkStatus());
+  Serving other({}, Clock::Real(), nullptr, 8);
+  std::swap(grpc.serving.session, other.session);
+  const auto first = grpc.Harvest({options, document});
+  ASSERT_TRUE(first.status.ok()) << first.status.error_message();
+
+  std::swap(grpc.serving.session, other.session);
+  const auto mixed = grpc.Harvest({options, document, Document("b", "more")});
+  EXPECT_EQ(mixed.status.error_code(), grpc::StatusCode::ABORTED);
+  EXPECT_THAT(mixed.status.error_message(), HasSubstr("options.request_id"));
+  EXPECT_TRUE(mixed.states.empty());
+  EXPECT_EQ(grpc.serving.store.puts(), 1);
+
+  std::swap(grpc.serving.session, other.session);
+  const auto again = grpc.Harvest({options, document, Document("b", "more")});
+  ASSERT_TRUE(again.status.ok()) << again.status.error_message();
+  EXPECT_EQ(Id(again.states.at("a")[0]), Id(first.states.at("a")[0]));
+  EXPECT_EQ(grpc.serving.store.puts(), 2);
+}
+
 TEST(HarvestStates, MemoryThatRunsOutIsAnAnswerAndServingGoesOn) {
   GrpcServing grpc;
   const auto options = Options([](v1::HarvestOptions& o) { o.set_request_id("key"); });
