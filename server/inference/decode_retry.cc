@@ -11,6 +11,7 @@ absl::StatusOr<std::shared_ptr<DecodeRetry>> DecodeRetry::Begin(RequestMemory::A
                                                                 uint64_t* seed) {
   auto retry = std::make_shared<DecodeRetry>();
   retry->turn_ = std::move(admission.turn);
+  retry->replace_ = std::move(admission.replace);
   retry->backbone_ = backbone;
   MutexLock lock(retry->mutex_);
   if (!admission.answer.empty()) {
@@ -51,8 +52,14 @@ std::string DecodeRetry::Known(int branch) const {
 
 void DecodeRetry::Saved(int branch, const std::string& id) {
   MutexLock lock(mutex_);
-  states_[branch] = id;
-  if (turn_ != nullptr) turn_->Note(Describe());
+  std::string& state = states_[branch];
+  const bool is_new = state != id;
+  state = id;
+  if (turn_ != nullptr) {
+    turn_->Note(Describe());
+  } else if (is_new && replace_) {
+    replace_(Describe());
+  }
 }
 
 void DecodeRetry::Succeeded() {

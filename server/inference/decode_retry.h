@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -41,6 +42,7 @@ class DecodeRetry {
   std::string Describe() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::shared_ptr<RequestMemory::Turn> turn_;  // null: the call succeeded before
+  std::function<void(std::string)> replace_;   // then: what it remembers
   Backbone backbone_;
   uint64_t seed_ = 0;
   mutable Mutex mutex_;

@@ -21,7 +21,8 @@ void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Adm
   }
   if (key.request_id.empty()) {
     admitted(Admission{.turn = std::make_shared<Turn>(std::weak_ptr<RequestMemory>(), key),
-                       .answer = {}});
+                       .answer = {},
+                       .replace = {}});
     return;
   }
   std::optional<absl::StatusOr<Admission>> result;
@@ -31,7 +32,8 @@ void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Adm
     Call& call = entry->second;
     if (is_new) {
       call.content_sha256 = content_sha256;
-      result = Admission{.turn = std::make_shared<Turn>(weak_from_this(), key), .answer = {}};
+      result = Admission{
+          .turn = std::make_shared<Turn>(weak_from_this(), key), .answer = {}, .replace = {}};
     } else if (call.content_sha256 != content_sha256) {
       result = ResourceError(absl::StatusCode::kAlreadyExists, "request_id", key.request_id,
                              "was used with other content");
@@ -40,11 +42,12 @@ void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Adm
       by_use_.erase(call.use);
       call.running = true;
       call.failed = false;
-      result =
-          Admission{.turn = std::make_shared<Turn>(weak_from_this(), key), .answer = call.answer};
+      result = Admission{.turn = std::make_shared<Turn>(weak_from_this(), key),
+                         .answer = call.answer,
+                         .replace = {}};
     } else if (!call.running) {
       by_use_.splice(by_use_.begin(), by_use_, call.use);
-      result = Admission{.turn = nullptr, .answer = call.answer};
+      result = AnswerOf(key, call);
     } else if (call.waiting.size() >= limits_.waiting) {
       result = UnavailableError(
           StrCat("a call with request_id \"", key.request_id, "\" still runs, and ",
@@ -59,7 +62,7 @@ void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Adm
 
 void RequestMemory::End(const Key& key, const std::string* answer) {
   std::deque<Admitted> waiting;
-  std::string noted;
+  Admission admission;
   {
     MutexLock lock(mutex_);
     const auto entry = calls_.find(key);
@@ -68,11 +71,14 @@ void RequestMemory::End(const Key& key, const std::string* answer) {
     if (answer != nullptr) {
       waiting.swap(call.waiting);
       call.answer = *answer;
+      admission = AnswerOf(key, call);
       Keep(entry->first, call);
     } else if (!call.waiting.empty()) {
       waiting.push_back(std::move(call.waiting.front()));
       call.waiting.pop_front();
-      noted = call.answer;
+      admission = {.turn = std::make_shared<Turn>(weak_from_this(), key),
+                   .answer = call.answer,
+                   .replace = {}};
     } else if (!call.answer.empty()) {
       call.failed = true;
       Keep(entry->first, call);
@@ -80,11 +86,31 @@ void RequestMemory::End(const Key& key, const std::string* answer) {
       calls_.erase(entry);
     }
   }
-  for (const Admitted& admitted : waiting) {
-    admitted(answer != nullptr ? Admission{.turn = nullptr, .answer = *answer}
-                               : Admission{.turn = std::make_shared<Turn>(weak_from_this(), key),
-                                           .answer = noted});
-  }
+  for (const Admitted& admitted : waiting) admitted(admission);
+}
+
+RequestMemory::Admission RequestMemory::AnswerOf(const Key& key, const Call& call) {
+  return {.turn = nullptr,
+          .answer = call.answer,
+          .replace = [memory = weak_from_this(), key,
+                      content_sha256 = call.content_sha256](std::string answer) {
+            if (const std::shared_ptr<RequestMemory> held = memory.lock()) {
+              held->Replace(key, content_sha256, std::move(answer));
+            }
+          }};
+}
+
+void RequestMemory::Replace(const Key& key, const std::string& content_sha256, std::string answer) {
+  MutexLock lock(mutex_);
+  const auto entry = calls_.find(key);
+  if (entry == calls_.end()) return;
+  Call& call = entry->second;
+  // The key may be another call's by now.
+  if (call.running || call.failed || call.content_sha256 != content_sha256) return;
+  bytes_ -= BytesOf(key, call);
+  call.answer = std::move(answer);
+  bytes_ += BytesOf(key, call);
+  Forget();
 }
 
 void RequestMemory::Keep(const Key& key, Call& call) {

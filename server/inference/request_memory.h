@@ -74,6 +74,8 @@ class RequestMemory : public std::enable_shared_from_this<RequestMemory> {
   struct Admission {
     std::shared_ptr<Turn> turn;  // null: the call happened before, with this answer
     std::string answer;          // beside a turn: what a call that failed has noted, if anything
+    // Without a turn: gives later retries another answer. Nothing once the first is forgotten.
+    std::function<void(std::string answer)> replace;
   };
   using Admitted = std::function<void(absl::StatusOr<Admission>)>;
 
@@ -98,6 +100,8 @@ class RequestMemory : public std::enable_shared_from_this<RequestMemory> {
 
   void Note(const Key& key, std::string part);
   void End(const Key& key, const std::string* answer);
+  void Replace(const Key& key, const std::string& content_sha256, std::string answer);
+  Admission AnswerOf(const Key& key, const Call& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Remembers what has ended.
   void Keep(const Key& key, Call& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Makes room: forgets the answers used longest ago.

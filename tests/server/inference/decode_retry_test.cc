@@ -91,6 +91,9 @@ TEST(DecodeRetry, AStateThatWasDeletedMeanwhileIsMadeAgain) {
   EXPECT_EQ(States(again).at(0), States(first).at(0));
   EXPECT_NE(States(again).at(1), States(first).at(1));
   EXPECT_EQ(grpc.serving.store.puts(), 3);
+  // Once.
+  EXPECT_EQ(States(grpc.Decode(Request("key")).second), States(again));
+  EXPECT_EQ(grpc.serving.store.puts(), 3);
 }
 
 TEST(DecodeRetry, TheSameKeyWithOtherContentIsRefused) {

@@ -146,6 +146,29 @@ TEST_F(RequestMemoryTest, WhatAFailedCallHasNotedIsGivenToTheNext) {
   EXPECT_EQ(last.answer(), "all");
 }
 
+TEST_F(RequestMemoryTest, AnAnswerCanBeReplacedWhileItIsRemembered) {
+  Make({.calls = 1, .bytes = 1 << 20});
+  Call("k", "first");
+  Told again, other;
+  Enter(again, KeyOf("k"));
+  ASSERT_FALSE(again.works());
+  (*again.admission)->replace("second");
+  EXPECT_EQ(Call("k", "third"), "second");
+  // Its bytes count: what is too large is forgotten.
+  (*again.admission)->replace(std::string(1 << 21, 'x'));
+  (*again.admission)->replace("of nothing");
+  Enter(other, KeyOf("k"), "other content");
+  EXPECT_TRUE(other.works());
+  (*again.admission)->replace("of another's");
+  other.Succeed("other");
+  (*again.admission)->replace("of another's");
+  Told last;
+  Enter(last, KeyOf("k"), "other content");
+  EXPECT_EQ(last.answer(), "other");
+  memory_.reset();
+  (*again.admission)->replace("of a memory that is gone");
+}
+
 TEST_F(RequestMemoryTest, NoMoreThanTheLimitWait) {
   Make({.waiting = 1});
   Told first, second, third;
