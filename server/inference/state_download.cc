@@ -51,7 +51,7 @@ absl::StatusOr<DownloadPlan> Validate(const v1::DownloadStateRequest& request) {
 // come between.
 class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse>, public Transfer {
  public:
-  Download(const ServingContext& context, Metrics* metrics, const grpc::CallbackServerContext* call)
+  Download(const ServingContext& context, Metrics* metrics, grpc::CallbackServerContext* call)
       : Transfer(context),
         metrics_(*metrics),
         call_(*call),
@@ -83,7 +83,13 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse
     if (end) End(*end);
   }
 
-  void OnDone() override { Close(); }
+  void OnDone() override {
+    {
+      MutexLock lock(mutex_);
+      place_.reset();
+    }
+    Close();
+  }
 
  private:
   void Visited(absl::Duration silent, bool /*draining*/) override {
@@ -91,7 +97,13 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse
     {
       MutexLock lock(mutex_);
       if (!sending_ || silent < limit) return;
+      if (ended_) {
+        // What was written is held until it is read. The call lives until OnDone returns.
+        if (place_.use_count() > 0) call_.TryCancel();
+        return;
+      }
     }
+    Moved();
     End(QuotaError("stream reader", StrCat("nothing was read for ", absl::FormatDuration(limit)),
                    {}));
   }
@@ -131,24 +143,24 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadStateResponse
     return absl::OkStatus();
   }
 
-  // Finishes the call, once, and lets go of what it holds: a reader that has stopped may keep the
-  // stream itself for long.
+  // Finishes the call, once, and lets go of the file. A reader that has stopped keeps the last
+  // message, and with it its place, until it has gone.
   void End(const absl::Status& status) {
     {
       MutexLock lock(mutex_);
       if (std::exchange(ended_, true)) return;
       std::string().swap(file_);
-      place_.reset();
+      if (status.ok()) place_.reset();
     }
     Finish(ToGrpcStatus(status));
   }
 
   Metrics& metrics_;
-  const grpc::CallbackServerContext& call_;
+  grpc::CallbackServerContext& call_;
   const size_t chunk_bytes_;
   v1::DownloadStateResponse response_;  // being written
   Mutex mutex_;
-  Places::Place place_;
+  Places::Place place_;  // while a message is held
   std::string file_ ABSL_GUARDED_BY(mutex_);
   size_t sent_ ABSL_GUARDED_BY(mutex_) = 0;
   bool sending_ ABSL_GUARDED_BY(mutex_) = false;

@@ -1,5 +1,6 @@
 // The DownloadState handler: makes the file on the executor and sends it chunk after chunk, each
-// once the one before was taken. A reader that takes nothing for reader_stall is ended.
+// once the one before was taken. A reader that takes nothing for reader_stall is ended; one that
+// does not take the status either for as long again is cut off, and its place is free.
 #pragma once
 
 #include "dreamstate/v1/state_service.pb.h"
