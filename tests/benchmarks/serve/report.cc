@@ -43,7 +43,7 @@ Json SummariseKind(const std::string& kind, const std::vector<const Sample*>& sa
   return {{"kind", kind},
           {"calls", samples.size()},
           {"errors", errors.empty() ? Json(nullptr) : Json(errors)},
-          {"calls_per_second", static_cast<double>(samples.size()) / seconds},
+          {"calls_per_second", static_cast<double>(call.size()) / seconds},
           {"input_tokens_per_second", static_cast<double>(input) / seconds},
           {"output_tokens_per_second", static_cast<double>(output) / seconds},
           {"call_ms", Percentiles(call)},
@@ -84,6 +84,11 @@ Json Summarise(const LoadOptions& options, const LoadResult& result) {
   }
   if (options.mix.size() > 1) summary["kinds"].push_back(SummariseKind("all", all, seconds));
   return summary;
+}
+
+bool AnySucceeded(const LoadResult& result) {
+  return std::ranges::any_of(result.samples,
+                             [](const Sample& sample) { return sample.outcome.code == 0; });
 }
 
 std::string Table(const Json& summary) {

@@ -40,12 +40,26 @@ TEST(Summarise, TimesCountFromThePlannedArrivalAndErrorsHaveNone) {
   EXPECT_EQ(decode["first_token_ms"]["p99"], 120);
   EXPECT_EQ(decode["token_ms"]["max"], 5);
   EXPECT_EQ(decode["output_tokens_per_second"], 2.5);
+  EXPECT_EQ(decode["calls_per_second"], 0.5);
   EXPECT_TRUE(decode["errors"].is_null());
   const auto& get = summary["kinds"][1];
   EXPECT_EQ(get["errors"]["8"], 1);
   EXPECT_TRUE(get["call_ms"].is_null());
+  EXPECT_EQ(get["calls"], 1);
+  EXPECT_EQ(get["calls_per_second"], 0);
   EXPECT_EQ(summary["kinds"][2]["calls"], 2);
+  EXPECT_EQ(summary["kinds"][2]["calls_per_second"], 0.5);
   EXPECT_THAT(Table(summary), ::testing::HasSubstr("errors by code: {\"8\":1}"));
+}
+
+TEST(AnySucceeded, IsFalseOfNothingAndOfErrorsAlone) {
+  const Sample failed = {.kind = 0, .waited = {}, .took = {}, .outcome = {.code = 14}};
+  LoadResult result;
+  EXPECT_FALSE(AnySucceeded(result));
+  result.samples = {failed, failed};
+  EXPECT_FALSE(AnySucceeded(result));
+  result.samples.push_back(Decode(0, 1, 1, 1, 1));
+  EXPECT_TRUE(AnySucceeded(result));
 }
 
 }  // namespace

@@ -134,7 +134,9 @@ int Run(int argc, char** argv) {
   } else {
     std::cout << Table(summary);
   }
-  return 0;
+  if (AnySucceeded(result)) return 0;
+  std::cerr << "no call succeeded\n";
+  return 1;
 }
 
 }  // namespace
