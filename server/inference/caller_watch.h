@@ -2,6 +2,7 @@
 // gone.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -34,9 +35,21 @@ class CallerWatch {
     MutexLock lock(mutex_);
     waker_ = std::move(waker);
   }
+  // What ends a wait that no scheduler knows of, to be called when the caller leaves and never
+  // under a lock of the call's. Whoever waits looks at the flag after this.
+  void WhenGone(std::function<void()> then) {
+    MutexLock lock(mutex_);
+    when_gone_ = std::move(then);
+  }
   void Gone() {
+    if (const std::function<void()> then = Leave()) then();
+  }
+  // The same for who holds a lock: what is left to be called without it, maybe nothing.
+  [[nodiscard]] std::function<void()> Leave() {
     cancelled_->store(true, std::memory_order_relaxed);
     Wake();
+    MutexLock lock(mutex_);
+    return std::exchange(when_gone_, nullptr);
   }
   void Wake() {
     std::shared_ptr<Waker> waker;
@@ -51,6 +64,7 @@ class CallerWatch {
   const std::shared_ptr<Cancellation> cancelled_;
   Mutex mutex_;
   std::shared_ptr<Waker> waker_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> when_gone_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace dreamstate::server

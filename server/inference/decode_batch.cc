@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -89,7 +90,10 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
       stream_.NoteSilence();
       const std::optional<absl::Status> end = stream_.End();
       BatchStream& stream = stream_;
+      const std::vector<std::function<void()>> leaving = std::exchange(stream_.leaving_, {});
       stream_.mutex_.Unlock();
+      // Decodes end by this, and maybe the stream, unless it ends here anyway.
+      for (const std::function<void()>& leave : leaving) leave();
       if (end) stream.Finish(ToGrpcStatus(*end));
     }
     Turn(const Turn&) = delete;
@@ -148,6 +152,8 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   std::map<std::string, std::unique_ptr<Decode>> decodes_ ABSL_GUARDED_BY(mutex_);
   // Freed with the stream, without its lock: a decode may be the last to hold a version.
   std::vector<std::unique_ptr<Decode>> dropped_ ABSL_GUARDED_BY(mutex_);
+  // To be called when the lock is free.
+  std::vector<std::function<void()>> leaving_ ABSL_GUARDED_BY(mutex_);
   std::deque<Decode*> waiting_ ABSL_GUARDED_BY(mutex_);  // of decodes_, for slots
   int slots_ ABSL_GUARDED_BY(mutex_) = 0;                // that the others hold or wait for
   int64_t bytes_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -306,7 +312,9 @@ void BatchStream::Fail(const absl::Status& status) {
   for (const Decode* decode : waiting_) Drop(*decode);
   waiting_.clear();
   times_.cancelled->store(true, std::memory_order_relaxed);
-  for (const auto& [id, decode] : decodes_) decode->caller.Gone();
+  for (const auto& [id, decode] : decodes_) {
+    if (std::function<void()> leave = decode->caller.Leave()) leaving_.push_back(std::move(leave));
+  }
 }
 
 void BatchStream::Drop(const Decode& decode) {

@@ -40,8 +40,10 @@ absl::Status SubmitInTurn(Call& call, absl::StatusOr<RequestMemory::Admission> a
 // A source of another version's backbone is read on that version, by its own rules.
 absl::Status TakeSource(Call& call, Source source) {
   if (source.session != nullptr && source.session != call.task.session) {
-    DS_ASSIGN_OR_RETURN(call.task,
+    DS_ASSIGN_OR_RETURN(DecodeTask task,
                         ValidateDecode(*call.request, source.session, call.context.serving.limits));
+    if (task.save) task.save->content_sha256 = call.task.save->content_sha256;
+    call.task = std::move(task);
     call.caller->Follow(call.task.session->scheduler->waker());
   }
   call.task.source = std::move(source);
@@ -58,12 +60,21 @@ void Continue(std::shared_ptr<Call> call) {
     run([&] { return Submit(*call); });
     return;
   }
+  const RequestMemory::Key key = {
+      .tenant = kTenant, .method = "Decode", .request_id = call->task.save->request_id};
+  call->caller->WhenGone([requests = call->context.requests, key, gone = call->times.cancelled,
+                          deadline = call->times.deadline, clock = call->context.serving.clock] {
+    requests->Withdraw(key, *gone,
+                       clock->Now() >= deadline ? absl::DeadlineExceededError("the deadline passed")
+                                                : absl::CancelledError("the caller is gone"));
+  });
+  const std::string content_sha256 = call->task.save->content_sha256;
   call->context.requests->Enter(
-      {.tenant = kTenant, .method = "Decode", .request_id = call->task.save->request_id},
-      Sha256Hex(call->request->SerializeAsString()),
+      key, content_sha256,
       [call, run](absl::StatusOr<RequestMemory::Admission> admission) {
         run([&] { return SubmitInTurn(*call, std::move(admission)); });
-      });
+      },
+      call->times.cancelled);
 }
 
 }  // namespace
@@ -73,7 +84,11 @@ absl::StatusOr<DecodeTask> PrepareDecode(const DecodeContext& context,
   const ServingContext& serving = context.serving;
   DS_ASSIGN_OR_RETURN(std::shared_ptr<const ModelSession> session,
                       FindSession(*serving.models, request.model(), request.source()));
-  return ValidateDecode(request, std::move(session), serving.limits);
+  DS_ASSIGN_OR_RETURN(DecodeTask task, ValidateDecode(request, std::move(session), serving.limits));
+  if (task.save && !task.save->request_id.empty()) {
+    task.save->content_sha256 = Sha256Hex(request.SerializeAsString());
+  }
+  return task;
 }
 
 void RunDecode(const DecodeContext& context, const v1::DecodeRequest& request, DecodeTask task,

@@ -133,6 +133,7 @@ absl::StatusOr<DecodeTask> ValidateDecode(const v1::DecodeRequest& request,
     task.save = {.annotations = *std::move(annotations),
                  .keep_tokens = request.save_state().keep_tokens(),
                  .request_id = request_id,
+                 .content_sha256 = "",
                  .retry = nullptr};
   }
   return task;

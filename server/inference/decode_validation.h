@@ -35,6 +35,7 @@ struct DecodeTask {
     state::Annotations annotations;
     bool keep_tokens = false;
     std::string request_id;
+    std::string content_sha256;  // of the request, where there is a request_id
     // With a request_id, once its turn has come.
     std::shared_ptr<DecodeRetry> retry;
   };

@@ -13,7 +13,8 @@ constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 
 }  // namespace
 
-void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Admitted admitted) {
+void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Admitted admitted,
+                          Gone gone) {
   if (key.request_id.size() > limits_.request_id_bytes) {
     admitted(FieldError("request_id", StrCat("expected at most ", limits_.request_id_bytes,
                                              " bytes, found ", key.request_id.size())));
@@ -53,15 +54,33 @@ void RequestMemory::Enter(const Key& key, const std::string& content_sha256, Adm
           StrCat("a call with request_id \"", key.request_id, "\" still runs, and ",
                  call.waiting.size(), " retries wait for it"),
           kRetryAfter);
+    } else if (gone != nullptr && gone->load(std::memory_order_relaxed)) {
+      result = absl::CancelledError("the caller is gone");
     } else {
-      call.waiting.push_back(std::move(admitted));
+      call.waiting.push_back({std::move(admitted), std::move(gone)});
     }
   }
   if (result) admitted(*std::move(result));
 }
 
+void RequestMemory::Withdraw(const Key& key, const std::atomic<bool>& gone,
+                             const absl::Status& status) {
+  std::deque<Waiter> withdrawn;
+  {
+    MutexLock lock(mutex_);
+    const auto entry = calls_.find(key);
+    if (entry == calls_.end()) return;
+    std::deque<Waiter> stay;
+    for (Waiter& waiter : entry->second.waiting) {
+      (waiter.gone.get() == &gone ? withdrawn : stay).push_back(std::move(waiter));
+    }
+    entry->second.waiting.swap(stay);
+  }
+  for (const Waiter& waiter : withdrawn) waiter.admitted(status);
+}
+
 void RequestMemory::End(const Key& key, const std::string* answer) {
-  std::deque<Admitted> waiting;
+  std::deque<Waiter> waiting;
   Admission admission;
   {
     MutexLock lock(mutex_);
@@ -86,7 +105,7 @@ void RequestMemory::End(const Key& key, const std::string* answer) {
       calls_.erase(entry);
     }
   }
-  for (const Admitted& admitted : waiting) admitted(admission);
+  for (const Waiter& waiter : waiting) waiter.admitted(admission);
 }
 
 RequestMemory::Admission RequestMemory::AnswerOf(const Key& key, const Call& call) {

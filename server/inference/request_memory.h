@@ -14,6 +14,7 @@
 //                 });
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -78,6 +79,8 @@ class RequestMemory : public std::enable_shared_from_this<RequestMemory> {
     std::function<void(std::string answer)> replace;
   };
   using Admitted = std::function<void(absl::StatusOr<Admission>)>;
+  // Set once the caller is gone, before Withdraw; knows a caller from others.
+  using Gone = std::shared_ptr<const std::atomic<bool>>;
 
   RequestMemory() : RequestMemory(Limits()) {}
   explicit RequestMemory(const Limits& limits) : limits_(limits) {}
@@ -86,14 +89,23 @@ class RequestMemory : public std::enable_shared_from_this<RequestMemory> {
   // runs, at that one's end and on its thread, so it must neither block nor throw. INVALID_ARGUMENT
   // ("request_id") for an id that is too long, ALREADY_EXISTS when the key was used, or is being
   // used, with other content; UNAVAILABLE when too many wait already.
-  void Enter(const Key& key, const std::string& content_sha256, Admitted admitted);
+  // CANCELLED instead of waiting when the caller is gone (null: it never is).
+  void Enter(const Key& key, const std::string& content_sha256, Admitted admitted,
+             Gone gone = nullptr);
+  // Those of this caller that wait for the key's turn wait no more: they are told `status`, on this
+  // thread. The flag is set already, so that none begins to wait afterwards.
+  void Withdraw(const Key& key, const std::atomic<bool>& gone, const absl::Status& status);
 
  private:
+  struct Waiter {
+    Admitted admitted;
+    Gone gone;
+  };
   struct Call {
     std::string content_sha256;
     bool running = true;
     bool failed = false;                  // with `answer` noted
-    std::deque<Admitted> waiting;         // while it runs
+    std::deque<Waiter> waiting;           // while it runs
     std::string answer;                   // what was noted, while it runs
     std::list<const Key*>::iterator use;  // afterwards, in by_use_
   };

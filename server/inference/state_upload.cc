@@ -57,6 +57,16 @@ class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>, pub
     if (!status.ok()) End(status);
   }
 
+  void OnCancel() override {
+    gone_->store(true, std::memory_order_relaxed);
+    std::optional<RequestMemory::Key> waits;
+    {
+      MutexLock lock(mutex_);
+      waits = waits_;
+    }
+    if (waits) memory_->Withdraw(*waits, *gone_, absl::CancelledError("the caller is gone"));
+  }
+
   void OnDone() override { Close(); }
 
  private:
@@ -137,9 +147,14 @@ class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>, pub
   // Looks whether the same upload was answered before.
   absl::Status Identify() {
     sha256_ = Sha256Hex(file_);
+    const RequestMemory::Key key = {
+        .tenant = kTenant, .method = "UploadState", .request_id = plan_->request_id};
+    {
+      MutexLock lock(mutex_);
+      waits_ = key;
+    }
     memory_->Enter(
-        {.tenant = kTenant, .method = "UploadState", .request_id = plan_->request_id},
-        Sha256Hex(StrCat(options_sha256_, sha256_)),
+        key, Sha256Hex(StrCat(options_sha256_, sha256_)),
         [upload = Self()](absl::StatusOr<RequestMemory::Admission> admission) {
           if (!admission.ok()) {
             upload->End(admission.status());
@@ -150,7 +165,8 @@ class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>, pub
             auto store = [raw = upload.get(), turn = admission->turn] { return raw->Store(*turn); };
             if (!upload->Submit(std::move(store))) upload->End(ExecutorFull());
           }
-        });
+        },
+        gone_);
     return absl::OkStatus();
   }
 
@@ -189,6 +205,8 @@ class Upload final : public grpc::ServerReadReactor<v1::UploadStateRequest>, pub
   Places::Place place_;
   Mutex mutex_;
   bool receiving_ ABSL_GUARDED_BY(mutex_) = true;
+  std::optional<RequestMemory::Key> waits_ ABSL_GUARDED_BY(mutex_);  // for the turn of
+  const std::shared_ptr<std::atomic<bool>> gone_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 }  // namespace

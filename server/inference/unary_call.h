@@ -2,7 +2,9 @@
 // ends the call with its status.
 #pragma once
 
+#include <atomic>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -54,6 +56,31 @@ grpc::ServerUnaryReactor* RunUnary(Executor& executor, grpc::CallbackServerConte
   return reactor;
 }
 
+// A call that may wait for another of its request_id, until its caller is gone. Deletes itself when
+// gRPC is done with it, which is after Finish.
+class OnceCall final : public grpc::ServerUnaryReactor {
+ public:
+  OnceCall(RequestMemory& memory, RequestMemory::Key key,
+           const grpc::CallbackServerContext& context)
+      : memory_(memory), key_(std::move(key)), context_(context) {}
+
+  void Enter(const std::string& content_sha256, RequestMemory::Admitted admitted) {
+    memory_.Enter(key_, content_sha256, std::move(admitted), gone_);
+  }
+  void OnCancel() override {
+    gone_->store(true, std::memory_order_relaxed);
+    const absl::Status late = CheckWanted(context_);
+    memory_.Withdraw(key_, *gone_, late.ok() ? absl::CancelledError("the caller is gone") : late);
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  RequestMemory& memory_;
+  const RequestMemory::Key key_;
+  const grpc::CallbackServerContext& context_;
+  const std::shared_ptr<std::atomic<bool>> gone_ = std::make_shared<std::atomic<bool>>(false);
+};
+
 // The same for a method whose requests have a request_id: `start` (done) begins the work, unless a
 // call of the same id and content succeeded before, whose answer is then given again. `done` is
 // called once, at the work's end.
@@ -61,23 +88,24 @@ template <typename Request, typename Response, typename Start>
 grpc::ServerUnaryReactor* RunUnaryOnce(RequestMemory& memory, const char* method,
                                        grpc::CallbackServerContext* context, const Request* request,
                                        Response* response, Start start) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  memory.Enter({.tenant = kTenant, .method = method, .request_id = request->request_id()},
-               Sha256Hex(request->SerializeAsString()),
-               [=](absl::StatusOr<RequestMemory::Admission> admission) {
-                 if (!admission.ok()) {
-                   reactor->Finish(ToGrpcStatus(admission.status()));
-                 } else if (admission->turn == nullptr) {
-                   const bool whole = response->ParseFromString(admission->answer);
-                   reactor->Finish(ToGrpcStatus(
-                       whole ? absl::OkStatus() : absl::InternalError("the answer was not kept")));
-                 } else {
-                   start([reactor, response, turn = admission->turn](const absl::Status& status) {
-                     if (status.ok()) turn->Remember(response->SerializeAsString());
-                     reactor->Finish(ToGrpcStatus(status));
-                   });
-                 }
-               });
+  auto* const reactor = new OnceCall(
+      memory, {.tenant = kTenant, .method = method, .request_id = request->request_id()}, *context);
+  reactor->Enter(
+      Sha256Hex(request->SerializeAsString()),
+      [=](absl::StatusOr<RequestMemory::Admission> admission) {
+        if (!admission.ok()) {
+          reactor->Finish(ToGrpcStatus(admission.status()));
+        } else if (admission->turn == nullptr) {
+          const bool whole = response->ParseFromString(admission->answer);
+          reactor->Finish(ToGrpcStatus(whole ? absl::OkStatus()
+                                             : absl::InternalError("the answer was not kept")));
+        } else {
+          start([reactor, response, turn = admission->turn](const absl::Status& status) {
+            if (status.ok()) turn->Remember(response->SerializeAsString());
+            reactor->Finish(ToGrpcStatus(status));
+          });
+        }
+      });
   return reactor;
 }
 

@@ -151,6 +151,40 @@ TEST(DecodeRetry, ACallerThatLeftIsRetriedWithItsSeed) {
   EXPECT_EQ(States(messages).size(), 2u);
 }
 
+TEST(DecodeRetry, ACallerThatLeavesWhileItWaitsIsNotKept) {
+  GrpcServing grpc({.slots = 4, .max_step_tokens = 16});
+  grpc.serving.store.HoldPuts();
+  grpc::ClientContext first_context;
+  auto first = grpc.decode->Decode(&first_context, Request("key"));
+  grpc.serving.store.WaitForHeldPuts(2);
+  // Seventeen that come and leave: no more than sixteen may wait at once.
+  for (int i = 0; i < 17; ++i) {
+    grpc::ClientContext context;
+    auto retry = grpc.decode->Decode(&context, Request("key"));
+    context.TryCancel();
+    EXPECT_EQ(retry->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  // In a batch, whose other decodes are told.
+  {
+    grpc::ClientContext context;
+    auto batch = grpc.decode->DecodeBatch(&context);
+    v1::DecodeBatchRequest message;
+    message.set_id("waits");
+    *message.mutable_request() = Request("key");
+    ASSERT_TRUE(batch->Write(message));
+    ASSERT_TRUE(batch->Write(v1::DecodeBatchRequest()));  // ends the stream
+    const auto [status, decodes] = GrpcServing::ReadBatch(*batch);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(decodes.at("waits").error.code(), grpc::StatusCode::CANCELLED);
+  }
+  grpc.serving.store.ReleasePuts();
+  std::vector<v1::DecodeResponse> messages;
+  for (v1::DecodeResponse message; first->Read(&message);) messages.push_back(message);
+  EXPECT_TRUE(first->Finish().ok());
+  EXPECT_EQ(States(grpc.Decode(Request("key")).second), States(messages));
+  EXPECT_EQ(grpc.serving.store.puts(), 2);
+}
+
 TEST(DecodeRetry, StatesOfAnotherBackboneAreNotNamed) {
   auto memory = std::make_shared<RequestMemory>();
   uint64_t seed = 1;

@@ -146,6 +146,31 @@ TEST_F(RequestMemoryTest, WhatAFailedCallHasNotedIsGivenToTheNext) {
   EXPECT_EQ(last.answer(), "all");
 }
 
+TEST_F(RequestMemoryTest, ACallerThatLeavesWaitsNoMore) {
+  Make({.waiting = 2});
+  const auto gone = std::make_shared<std::atomic<bool>>(false);
+  const auto other = std::make_shared<std::atomic<bool>>(false);
+  Told first, leaves, stays, late, next;
+  Enter(first, KeyOf("k"));
+  memory_->Enter(KeyOf("k"), "content", leaves.Callback(), gone);
+  memory_->Enter(KeyOf("k"), "content", stays.Callback(), other);
+  *gone = true;
+  memory_->Withdraw(KeyOf("another"), *gone, absl::CancelledError("gone"));
+  EXPECT_TRUE(leaves.waits());
+  memory_->Withdraw(KeyOf("k"), *gone, absl::DeadlineExceededError("late"));
+  EXPECT_EQ(leaves.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(stays.waits());
+  // It left before it began to wait.
+  memory_->Enter(KeyOf("k"), "content", late.Callback(), gone);
+  EXPECT_EQ(late.code(), absl::StatusCode::kCancelled);
+  // Its place in the line is free.
+  Enter(next, KeyOf("k"));
+  EXPECT_TRUE(next.waits());
+  first.Succeed("answer");
+  EXPECT_EQ(stays.answer(), "answer");
+  EXPECT_EQ(next.answer(), "answer");
+}
+
 TEST_F(RequestMemoryTest, AnAnswerCanBeReplacedWhileItIsRemembered) {
   Make({.calls = 1, .bytes = 1 << 20});
   Call("k", "first");
