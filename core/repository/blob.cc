@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <span>
 #include <utility>
 
 #include "core/base/file.h"
@@ -21,19 +23,28 @@ absl::Status Damaged(const std::string& path, std::string_view problem) {
   return ResourceError(absl::StatusCode::kDataLoss, "blob", path, problem);
 }
 
-std::string HashOf(const MappedFile& file) {
+// Of what is hashed between two looks at whether to stop: a tenth of a second of work.
+constexpr size_t kHashBlockBytes = size_t{64} << 20;
+
+absl::StatusOr<std::string> HashOf(const MappedFile& file, const Stopping& stopping) {
   Sha256 hash;
-  hash.Update(file.bytes());
+  std::span<const std::byte> left = file.bytes();
+  do {
+    DS_RETURN_IF_ERROR(CheckStopping(stopping));
+    const size_t block = std::min(left.size(), kHashBlockBytes);
+    hash.Update(left.first(block));
+    left = left.subspan(block);
+  } while (!left.empty());
   return hash.HexDigest();
 }
 
 absl::StatusOr<tensors::TensorSet> ParseBlob(std::shared_ptr<const MappedFile> file,
-                                             const std::string& digest) {
+                                             const std::string& digest, const Stopping& stopping) {
   const std::string path = file->path();
   const std::span<const std::byte> bytes = file->bytes();
   absl::StatusOr<tensors::TensorSet> set = tensors::ParseSafetensors(path, bytes, std::move(file));
   if (!set.ok()) return Damaged(path, StdView(set.status().message()));
-  const std::string found = tensors::Fingerprint(*set);
+  DS_ASSIGN_OR_RETURN(const std::string found, tensors::Fingerprint(*set, stopping));
   if (found != digest) {
     return Damaged(path, StrCat("expected fingerprint ", digest, ", found ", found));
   }
@@ -43,9 +54,9 @@ absl::StatusOr<tensors::TensorSet> ParseBlob(std::shared_ptr<const MappedFile> f
 // Fills what only the file says, when the file is what its name promises.
 absl::Status Describe(const std::string& path, Component* component) {
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
-  DS_RETURN_IF_ERROR(ParseBlob(file, component->digest).status());
+  DS_RETURN_IF_ERROR(ParseBlob(file, component->digest, Stopping()).status());
   component->bytes = static_cast<int64_t>(file->bytes().size());
-  component->file_sha256 = HashOf(*file);
+  DS_ASSIGN_OR_RETURN(component->file_sha256, HashOf(*file, Stopping()));
   return absl::OkStatus();
 }
 
@@ -75,7 +86,7 @@ absl::Status StoreBlob(const std::string& repository, const tensors::TensorSet& 
 }
 
 absl::StatusOr<tensors::TensorSet> LoadBlob(const std::string& repository,
-                                            const Component& component) {
+                                            const Component& component, const Stopping& stopping) {
   if (!IsDigest(component.digest)) {
     return absl::InvalidArgumentError(
         StrCat("component ", component.kind, ": expected a digest of 64 hexadecimal digits"));
@@ -90,11 +101,11 @@ absl::StatusOr<tensors::TensorSet> LoadBlob(const std::string& repository,
   if (found != component.bytes) {
     return Damaged(path, StrCat("expected ", component.bytes, " bytes, found ", found));
   }
-  const std::string hash = HashOf(**file);
+  DS_ASSIGN_OR_RETURN(const std::string hash, HashOf(**file, stopping));
   if (hash != component.file_sha256) {
     return Damaged(path, StrCat("expected SHA-256 ", component.file_sha256, ", found ", hash));
   }
-  return ParseBlob(*std::move(file), component.digest);
+  return ParseBlob(*std::move(file), component.digest, stopping);
 }
 
 }  // namespace dreamstate::repository

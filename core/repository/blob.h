@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/stopping.h"
 #include "core/repository/manifest.h"
 #include "core/tensors/tensor_set.h"
 
@@ -21,8 +22,9 @@ absl::Status StoreBlob(const std::string& repository, const tensors::TensorSet& 
 bool BlobExists(const std::string& repository, const Component& component);
 
 // Maps the blob after checking size, hash and fingerprint. DATA_LOSS naming the file, expected and
-// found.
+// found; CANCELLED when it is told to stop.
 absl::StatusOr<tensors::TensorSet> LoadBlob(const std::string& repository,
-                                            const Component& component);
+                                            const Component& component,
+                                            const Stopping& stopping = {});
 
 }  // namespace dreamstate::repository

@@ -110,14 +110,15 @@ absl::Status Repository::Verify(const Manifest& manifest) const {
 }
 
 absl::StatusOr<tensors::TensorSet> Repository::LoadComponent(const Manifest& manifest,
-                                                             std::string_view kind) const {
+                                                             std::string_view kind,
+                                                             const Stopping& stopping) const {
   const Component* component = manifest.Find(kind);
   if (component == nullptr) {
     return ResourceError(
         absl::StatusCode::kNotFound, "component", kind,
         StrCat("version ", manifest.version, " of model ", manifest.model, " has none"));
   }
-  return LoadBlob(path_, *component);
+  return LoadBlob(path_, *component, stopping);
 }
 
 }  // namespace dreamstate::repository

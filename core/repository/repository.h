@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/base/stopping.h"
 #include "core/repository/manifest.h"
 #include "core/tensors/tensor_set.h"
 
@@ -83,9 +84,9 @@ class Repository {
   // Checks sizes, file hashes and fingerprints of all components; the error names file, expected
   // and found.
   absl::Status Verify(const Manifest& manifest) const;
-  // A verified component's tensors, mapped.
-  absl::StatusOr<tensors::TensorSet> LoadComponent(const Manifest& manifest,
-                                                   std::string_view kind) const;
+  // A verified component's tensors, mapped. CANCELLED when it is told to stop.
+  absl::StatusOr<tensors::TensorSet> LoadComponent(const Manifest& manifest, std::string_view kind,
+                                                   const Stopping& stopping = {}) const;
 
   // Removes all versions of `model` but the newest `keep` (>= 1) and the pinned one; their blobs
   // are Collect's. A pin that cannot be read stops it. What servers have loaded needs no file any

@@ -56,8 +56,8 @@ absl::Status CheckShapes(const tensors::TensorSet& set, const Config& config) {
 class Reader {
  public:
   Reader(const tensors::TensorSet& set, WeightFormat format, const FormatPolicy& policy,
-         kernels::Arena& arena)
-      : set_(set), format_(format), policy_(policy), arena_(arena) {}
+         kernels::Arena& arena, const Stopping& stopping)
+      : set_(set), format_(format), policy_(policy), arena_(arena), stopping_(stopping) {}
 
   absl::StatusOr<Vector> ReadVector(const std::string& name) {
     const tensors::Tensor* tensor = set_.Find(name);
@@ -106,7 +106,9 @@ class Reader {
     return packed;
   }
 
+  // Every tensor comes through here.
   absl::Status ReadFinite(const tensors::Tensor& tensor, std::span<float> out) const {
+    DS_RETURN_IF_ERROR(CheckStopping(stopping_));
     if (absl::Status status = tensors::ToFloat(tensor, out); !status.ok()) {
       return absl::Status(status.code(), StrCat(status.message(), " (", set_.source(), ")"));
     }
@@ -137,6 +139,7 @@ class Reader {
   WeightFormat format_;
   const FormatPolicy& policy_;
   kernels::Arena& arena_;
+  const Stopping& stopping_;
   size_t bytes_ = 0;
   std::array<int, 3> matrices_ = {};
 };
@@ -207,12 +210,13 @@ absl::Status ReadEmbedding(Reader& reader, Weights* weights) {
   return absl::OkStatus();
 }
 
-absl::Status Read(const tensors::TensorSet& set, const FormatPolicy& policy, Weights* weights) {
+absl::Status Read(const tensors::TensorSet& set, const FormatPolicy& policy,
+                  const Stopping& stopping, Weights* weights) {
   DS_RETURN_IF_ERROR(CheckShapes(set, weights->config));
   // More than the matrices alone take.
   weights->arena = std::make_unique<kernels::Arena>(
       static_cast<size_t>(EstimateLoadBytes(set, weights->format, policy)));
-  Reader reader(set, weights->format, policy, *weights->arena);
+  Reader reader(set, weights->format, policy, *weights->arena, stopping);
   DS_RETURN_IF_ERROR(ReadEmbedding(reader, weights));
   const size_t embedding_f32_bytes = reader.bytes();
   weights->layers.resize(weights->config.layers);
@@ -261,15 +265,16 @@ absl::StatusOr<WeightFormat> ParseWeightFormat(std::string_view name) {
 
 absl::StatusOr<std::shared_ptr<const Weights>> Weights::Load(const tensors::TensorSet& set,
                                                              WeightFormat format,
-                                                             const FormatPolicy& policy) {
+                                                             const FormatPolicy& policy,
+                                                             const Stopping& stopping) {
   // The one place where running out of memory is an answer and not the end: a model may be larger
   // than the machine.
   try {
     auto weights = std::make_shared<Weights>();
     DS_ASSIGN_OR_RETURN(weights->config, Config::FromTensors(set));
     weights->format = format;
-    DS_RETURN_IF_ERROR(Read(set, policy, weights.get()));
-    weights->fingerprint = tensors::Fingerprint(set);
+    DS_RETURN_IF_ERROR(Read(set, policy, stopping, weights.get()));
+    DS_ASSIGN_OR_RETURN(weights->fingerprint, tensors::Fingerprint(set, stopping));
     return std::shared_ptr<const Weights>(std::move(weights));
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(StrCat("no memory for the weights of ", set.source()));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/base/stopping.h"
 #include "core/rwkv/config.h"
 #include "core/rwkv/format_policy.h"
 #include "core/tensors/tensor_set.h"
@@ -67,11 +68,11 @@ struct Weights {
 
   // Checks every tensor's name, dtype and shape (missing, extra and non-finite ones included), and
   // that what is packed as bf16 is finite there, then packs. INVALID_ARGUMENT naming tensor,
-  // expected and found; RESOURCE_EXHAUSTED when memory does not suffice. `policy` says which
-  // matrices are int8 in format int8.
+  // expected and found; RESOURCE_EXHAUSTED when memory does not suffice; CANCELLED when it is told
+  // to stop. `policy` says which matrices are int8 in format int8.
   static absl::StatusOr<std::shared_ptr<const Weights>> Load(
       const tensors::TensorSet& set, WeightFormat format,
-      const FormatPolicy& policy = FormatPolicy::Default());
+      const FormatPolicy& policy = FormatPolicy::Default(), const Stopping& stopping = {});
 };
 
 }  // namespace dreamstate::rwkv

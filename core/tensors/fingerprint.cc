@@ -1,6 +1,7 @@
 #include <array>
 
 #include "core/base/hash.h"
+#include "core/base/status.h"
 #include "core/tensors/tensor_set.h"
 
 namespace dreamstate::tensors {
@@ -20,10 +21,13 @@ void HashText(Sha256* hash, std::string_view text) {
 
 }  // namespace
 
-std::string Fingerprint(const TensorSet& set) {
+std::string Fingerprint(const TensorSet& set) { return *Fingerprint(set, Stopping()); }
+
+absl::StatusOr<std::string> Fingerprint(const TensorSet& set, const Stopping& stopping) {
   Sha256 hash;
   HashNumber(&hash, set.tensors().size());
   for (const Tensor& tensor : set.tensors()) {
+    DS_RETURN_IF_ERROR(CheckStopping(stopping));
     HashText(&hash, tensor.name);
     HashText(&hash, DTypeName(tensor.dtype));
     HashNumber(&hash, tensor.shape.size());

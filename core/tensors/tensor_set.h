@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/stopping.h"
 
 namespace dreamstate::tensors {
 
@@ -81,5 +82,7 @@ absl::Status CheckFinite(const TensorSet& set);
 // SHA-256 over the tensors in order of name: name, dtype, shape, bytes. Names a model whatever file
 // it comes from.
 std::string Fingerprint(const TensorSet& set);
+// The same, unless it is told to stop: CANCELLED.
+absl::StatusOr<std::string> Fingerprint(const TensorSet& set, const Stopping& stopping);
 
 }  // namespace dreamstate::tensors

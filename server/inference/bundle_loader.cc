@@ -74,8 +74,8 @@ absl::Status BundleLoader::CheckFits(const VerifiedBundle& bundle,
 }
 
 absl::StatusOr<VerifiedBundle> BundleLoader::Verify(
-    std::shared_ptr<const repository::Manifest> manifest, const Shared& shared,
-    int64_t freed_bytes) const {
+    std::shared_ptr<const repository::Manifest> manifest, const Shared& shared, int64_t freed_bytes,
+    const Stopping& stopping) const {
   return CatchingMemory([&]() -> absl::StatusOr<VerifiedBundle> {
     VerifiedBundle bundle;
     bundle.manifest = std::move(manifest);
@@ -83,7 +83,8 @@ absl::StatusOr<VerifiedBundle> BundleLoader::Verify(
     for (const repository::Component& component : bundle.manifest->components) {
       if (component.kind == kBackbone && shared.session != nullptr) continue;
       DS_ASSIGN_OR_RETURN(tensors::TensorSet tensors, AtLowPriority([&] {
-                            return repository_->LoadComponent(*bundle.manifest, component.kind);
+                            return repository_->LoadComponent(*bundle.manifest, component.kind,
+                                                              stopping);
                           }));
       if (component.kind == kBackbone) bundle.backbone = std::move(tensors);
     }
@@ -113,13 +114,14 @@ absl::StatusOr<VerifiedBundle> BundleLoader::Verify(
 }
 
 absl::Status BundleLoader::LoadBackbone(const VerifiedBundle& bundle, SchedulerObserver* observer,
-                                        ModelSession* session) const {
+                                        const Stopping& stopping, ModelSession* session) const {
   // Again: time has passed, and others take memory too.
   DS_RETURN_IF_ERROR(CheckMemory(bundle.memory, options_.available_memory()));
   DS_ASSIGN_OR_RETURN(const rwkv::FormatPolicy policy,
                       repository::FormatPolicyOf(*bundle.manifest));
   DS_ASSIGN_OR_RETURN(session->weights, AtLowPriority([&] {
-                        return rwkv::Weights::Load(*bundle.backbone, bundle.format, policy);
+                        return rwkv::Weights::Load(*bundle.backbone, bundle.format, policy,
+                                                   stopping);
                       }));
   // A file that was changed or truncated since it was verified does not get through.
   const repository::Component& component = *bundle.manifest->Find(kBackbone);
@@ -136,7 +138,7 @@ absl::Status BundleLoader::LoadBackbone(const VerifiedBundle& bundle, SchedulerO
 absl::StatusOr<LoadedBundle> BundleLoader::Load(const VerifiedBundle& bundle, const Shared& shared,
                                                 const std::function<SchedulerObserver*()>& observer,
                                                 const std::function<void(VersionState)>& entered,
-                                                const std::function<bool()>& stopping) const {
+                                                const Stopping& stopping) const {
   return CatchingMemory([&]() -> absl::StatusOr<LoadedBundle> {
     const repository::Manifest& manifest = *bundle.manifest;
     LoadedBundle loaded;
@@ -153,9 +155,9 @@ absl::StatusOr<LoadedBundle> BundleLoader::Load(const VerifiedBundle& bundle, co
       session->weights = shared.session->weights;
       session->scheduler = shared.session->scheduler;
     } else {
-      DS_RETURN_IF_ERROR(LoadBackbone(bundle, observer(), session.get()));
+      DS_RETURN_IF_ERROR(LoadBackbone(bundle, observer(), stopping, session.get()));
     }
-    if (stopping()) return absl::CancelledError("the server is draining");
+    DS_RETURN_IF_ERROR(CheckStopping(stopping));
 
     entered(VersionState::kWarmingUp);
     DS_ASSIGN_OR_RETURN(loaded.tolerance,

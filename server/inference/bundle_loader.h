@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/memory.h"
+#include "core/base/stopping.h"
 #include "core/repository/repository.h"
 #include "core/rwkv/weights.h"
 #include "core/tensors/tensor_set.h"
@@ -60,22 +61,24 @@ class BundleLoader {
 
   // Files, hashes, tokenizer, special tokens, self-test tolerance, memory. `freed_bytes` is memory
   // that will be given back before the load. `shared` may be null. The status says what is wrong
-  // with which file or field; RESOURCE_EXHAUSTED when memory is short.
+  // with which file or field; RESOURCE_EXHAUSTED when memory is short. `stopping` ends it early,
+  // with CANCELLED.
   absl::StatusOr<VerifiedBundle> Verify(std::shared_ptr<const repository::Manifest> manifest,
-                                        const Shared& shared, int64_t freed_bytes) const;
+                                        const Shared& shared, int64_t freed_bytes,
+                                        const Stopping& stopping) const;
 
   // `entered` is told of kLoading and kWarmingUp. When `shared` is set, its weights and scheduler
   // are used and nothing is read. `observer` makes one for a new scheduler, which outlives it.
-  // `stopping` is asked between phases.
+  // `stopping` ends it early, with CANCELLED; the self-test is run to its end.
   absl::StatusOr<LoadedBundle> Load(const VerifiedBundle& bundle, const Shared& shared,
                                     const std::function<SchedulerObserver*()>& observer,
                                     const std::function<void(VersionState)>& entered,
-                                    const std::function<bool()>& stopping) const;
+                                    const Stopping& stopping) const;
 
  private:
   absl::Status CheckFits(const VerifiedBundle& bundle, const rwkv::Config& config) const;
   absl::Status LoadBackbone(const VerifiedBundle& bundle, SchedulerObserver* observer,
-                            ModelSession* session) const;
+                            const Stopping& stopping, ModelSession* session) const;
 
   const repository::Repository* const repository_;
   const Options options_;

@@ -131,7 +131,8 @@ std::shared_ptr<const ModelSession> ModelHost::FindBackbone(const std::string& m
                                                             std::string_view fingerprint) const {
   MutexLock lock(mutex_);
   const auto found = models_.find(model);
-  if (draining_ || found == models_.end()) return nullptr;
+  // Also while draining: schedulers refuse what comes, and say why.
+  if (found == models_.end()) return nullptr;
   std::shared_ptr<const ModelSession> kept;
   for (const auto& [number, version] : found->second.versions) {
     if (version.lease == nullptr || version.lease->weights->fingerprint != fingerprint) continue;
@@ -289,8 +290,9 @@ void ModelHost::Run() {
     }
     woken_ = false;
   }
-  if (work_.joinable()) work_.join();
+  // First: nobody is to wait for what is being verified or loaded to notice.
   TellSettled();
+  if (work_.joinable()) work_.join();
 }
 
 ModelView ModelHost::ViewOf(const std::string& name, const Known& model) const {
@@ -544,7 +546,8 @@ void ModelHost::Verify(const Action& action) {
   }
   const absl::Time start = absl::Now();
   absl::StatusOr<VerifiedBundle> bundle =
-      loader_.Verify(manifest, SharedBackbone(action.model, *manifest), freed_bytes);
+      loader_.Verify(manifest, SharedBackbone(action.model, *manifest), freed_bytes,
+                     [this] { return stopping(); });
   if (!bundle.ok()) {
     Fail(action, "verify", bundle.status());
     return;

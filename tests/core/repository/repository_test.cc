@@ -185,6 +185,19 @@ TEST_F(Verify, AComponentThatIsNotThereIsNotFound) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("state_dit"));
 }
 
+TEST_F(Verify, StopsInTheMiddleWhenTold) {
+  int all = 0;
+  ASSERT_TRUE(repository_->LoadComponent(manifest_, "backbone", [&] { return ++all < 0; }).ok());
+  EXPECT_GT(all, 2);  // the file, and each tensor
+  for (int stop_at = 1; stop_at <= all; ++stop_at) {
+    int asked = 0;
+    const auto stopped =
+        repository_->LoadComponent(manifest_, "backbone", [&] { return ++asked == stop_at; });
+    EXPECT_TRUE(absl::IsCancelled(stopped.status())) << stopped.status();
+    EXPECT_EQ(asked, stop_at);
+  }
+}
+
 TEST_F(Verify, LoadedTensorsOutliveTheirFile) {
   const auto loaded = repository_->LoadComponent(manifest_, "backbone");
   ASSERT_TRUE(loaded.ok());

@@ -30,6 +30,24 @@ TEST(Weights, CarryTheFingerprintOfTheirTensors) {
       Weights::Load(RandomBackbone(SmallConfig(), 2), WeightFormat::kFloat32).value()->fingerprint);
 }
 
+TEST(Weights, StopAtEveryTensorWhenTold) {
+  const tensors::TensorSet set = RandomBackbone(SmallConfig(), 1);
+  const auto load = [&](int stop_at, int* asked) {
+    *asked = 0;
+    return Weights::Load(set, WeightFormat::kBfloat16, FormatPolicy::Default(),
+                         [=] { return (*asked)++ == stop_at; });
+  };
+  int all = 0;
+  ASSERT_TRUE(load(-1, &all).ok());
+  // Once when it is packed, once when it is hashed.
+  EXPECT_GE(all, 2 * static_cast<int>(set.tensors().size()) - 3);  // layer 0 ignores v0, v1, v2
+  for (int i = 0; i < all; ++i) {
+    int asked = 0;
+    EXPECT_TRUE(absl::IsCancelled(load(i, &asked).status())) << i;
+    EXPECT_EQ(asked, i + 1);
+  }
+}
+
 TEST(Weights, AStepReadsHalfAsMuchInBf16) {
   const tensors::TensorSet set = RandomBackbone(SmallConfig(), 1);
   const auto fp32 = Weights::Load(set, WeightFormat::kFloat32).value();
