@@ -208,6 +208,7 @@ absl::StatusOr<ModelStatus> ModelHost::Pin(const std::string& model, int64_t ver
   MutexLock lock(mutex_);
   models_[model].pinned = version;
   models_[model].pin_problem.clear();
+  ++models_[model].pin_changes;
   woken_ = true;
   changed_.NotifyAll();
   return StatusOf(model, models_[model]);
@@ -219,6 +220,7 @@ absl::StatusOr<ModelStatus> ModelHost::Unpin(const std::string& model) {
   MutexLock lock(mutex_);
   models_[model].pinned.reset();
   models_[model].pin_problem.clear();
+  ++models_[model].pin_changes;
   woken_ = true;
   changed_.NotifyAll();
   return StatusOf(model, models_[model]);
@@ -337,6 +339,8 @@ void ModelHost::TellSettled() {
                           UnavailableError("the server is draining", kLoadRetry));
       } else if (waiter.scan > scans_) {
         return false;
+      } else if (waiter.scan > good_scan_) {
+        told.emplace_back(std::move(listener), UnavailableError(scan_problem_, kLoadRetry));
       } else if (model == models_.end()) {
         told.emplace_back(std::move(listener),
                           ResourceError(absl::StatusCode::kNotFound, "model",

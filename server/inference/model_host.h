@@ -80,7 +80,7 @@ class SettledListener {
  public:
   virtual ~SettledListener() = default;
   // At most once, from a background thread; must not block. NOT_FOUND when the model is gone,
-  // UNAVAILABLE when the server drains.
+  // UNAVAILABLE when the server drains, and saying why when the repository cannot be read.
   virtual void OnSettled(absl::StatusOr<ModelStatus> status) = 0;
 };
 
@@ -146,6 +146,7 @@ class ModelHost : public ModelDirectory {
   struct Known {
     std::optional<int64_t> pinned;
     std::string pin_problem;                                     // why the pin cannot be read
+    uint64_t pin_changes = 0;                                    // by Pin and Unpin
     std::map<int64_t, Version, std::greater<int64_t>> versions;  // newest first
   };
   struct Waiter {
@@ -199,7 +200,8 @@ class ModelHost : public ModelDirectory {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool woken_ ABSL_GUARDED_BY(mutex_) = false;
-  uint64_t scans_ ABSL_GUARDED_BY(mutex_) = 0;  // begun
+  uint64_t scans_ ABSL_GUARDED_BY(mutex_) = 0;      // begun
+  uint64_t good_scan_ ABSL_GUARDED_BY(mutex_) = 0;  // the last that saw the repository
   std::map<std::string, Known> models_ ABSL_GUARDED_BY(mutex_);
   std::vector<Waiter> waiters_ ABSL_GUARDED_BY(mutex_);
   // Why the last look found nothing to serve, or less than was asked for; logged when it changes.

@@ -34,9 +34,11 @@ void ModelHost::SetScanProblem(std::string problem) {
 }
 
 void ModelHost::Scan() {
+  uint64_t scan = 0;
+  std::vector<std::string> unlisted;
   {
     MutexLock lock(mutex_);
-    ++scans_;
+    scan = ++scans_;
   }
   const absl::StatusOr<std::vector<std::string>> names = repository_->ListModels();
   SetScanProblem(ProblemWith(names));
@@ -47,19 +49,30 @@ void ModelHost::Scan() {
         std::find(options_.models.begin(), options_.models.end(), model) != options_.models.end();
     if (wanted) ScanModel(model);
   }
+  // What is known and has gone.
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [model, known] : models_) {
+      if (std::find(names->begin(), names->end(), model) == names->end()) unlisted.push_back(model);
+    }
+  }
+  for (const std::string& model : unlisted) ScanModel(model);
   MutexLock lock(mutex_);
   scanned_ = true;
+  good_scan_ = scan;
 }
 
 void ModelHost::ScanModel(const std::string& model) {
-  const absl::StatusOr<std::vector<int64_t>> numbers = repository_->ListVersionNumbers(model);
-  if (!numbers.ok()) return;  // gone between the two looks
-  const absl::StatusOr<std::optional<int64_t>> pin = repository_->Pinned(model);
+  absl::StatusOr<std::vector<int64_t>> numbers = repository_->ListVersionNumbers(model);
+  if (absl::IsNotFound(numbers.status())) numbers.emplace();
+  if (!numbers.ok()) return;  // unreadable: what is known stays
   // A manifest is read once; one that could not be read, when it gets another chance.
   std::vector<int64_t> unread;
+  uint64_t pin_changes = 0;
   {
     MutexLock lock(mutex_);
     const Known& known = models_[model];
+    pin_changes = known.pin_changes;
     for (const int64_t number : *numbers) {
       const auto version = known.versions.find(number);
       if (version == known.versions.end() || (version->second.status.manifest == nullptr &&
@@ -68,6 +81,7 @@ void ModelHost::ScanModel(const std::string& model) {
       }
     }
   }
+  const absl::StatusOr<std::optional<int64_t>> pin = repository_->Pinned(model);
   std::map<int64_t, absl::StatusOr<repository::Manifest>> manifests;
   for (const int64_t number : unread) {
     manifests.emplace(number, repository_->ReadVersion(model, number));
@@ -75,13 +89,16 @@ void ModelHost::ScanModel(const std::string& model) {
 
   MutexLock lock(mutex_);
   Known& known = models_[model];
-  const std::string pin_problem = pin.ok() ? "" : std::string(StdView(pin.status().message()));
-  if (pin_problem != known.pin_problem && !pin_problem.empty()) {
-    spdlog::error("{} keeps what it serves until its pin can be read: {}", ModelResourceName(model),
-                  pin_problem);
+  // What was read is older than a pin that this server wrote meanwhile.
+  if (known.pin_changes == pin_changes) {
+    const std::string pin_problem = pin.ok() ? "" : std::string(StdView(pin.status().message()));
+    if (pin_problem != known.pin_problem && !pin_problem.empty()) {
+      spdlog::error("{} keeps what it serves until its pin can be read: {}",
+                    ModelResourceName(model), pin_problem);
+    }
+    known.pin_problem = pin_problem;
+    if (pin.ok()) known.pinned = *pin;
   }
-  known.pin_problem = pin_problem;
-  if (pin.ok()) known.pinned = *pin;
   for (auto& [number, manifest] : manifests) {
     Version& version = known.versions[number];
     version.status.version = number;
@@ -111,6 +128,7 @@ void ModelHost::ScanModel(const std::string& model) {
                       state == VersionState::kFailed;
     return idle && std::find(numbers->begin(), numbers->end(), entry.first) == numbers->end();
   });
+  if (known.versions.empty()) models_.erase(model);
 }
 
 }  // namespace dreamstate::server

@@ -343,6 +343,17 @@ TEST_F(ModelHostTest, WhileDrainingNothingIsFoundAndCallersAreToldToRetry) {
   EXPECT_TRUE(DetailsOf(status).retry_after.has_value());
 }
 
+TEST_F(ModelHostTest, WhileDrainingWhoNamesAStateIsStillSentToItsBackbone) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  const auto first = WaitServing(1);
+  PublishModel(repository(), "a", 2);
+  WaitServing(2);
+  host_->BeginDrain();
+  // Its scheduler refuses, and says why; another backbone's would say that the state does not fit.
+  EXPECT_EQ(host_->FindBackbone("a", first->weights->fingerprint), first);
+}
+
 TEST_F(ModelHostTest, AFormatMayBeForced) {
   testing::PublishModel(repository(), "a", 1);
   ModelHostOptions options;
@@ -507,6 +518,55 @@ TEST_F(ModelHostTest, APinOfAnotherServerIsFollowed) {
   EXPECT_EQ(WaitServing(1)->version, 1);
   ASSERT_TRUE(host_->Unpin("a").ok());
   WaitServing(3);
+}
+
+TEST_F(ModelHostTest, APinHoldsFromWhenItWasAcknowledged) {
+  PublishModel(repository(), "a", 1);
+  PublishModel(repository(), "a", 1, SetStep);
+  Start();
+  WaitServing(2);
+  // Looks into the repository go on all the while, some of them begun before the pin was written.
+  constexpr int kPins = 200, kLooks = 200;
+  for (int i = 0; i < kPins; ++i) {
+    const int64_t version = 1 + i % 2;
+    ASSERT_TRUE(host_->Pin("a", version).ok());
+    for (int look = 0; look < kLooks; ++look) ASSERT_EQ(host_->Model("a")->pinned, version) << i;
+  }
+}
+
+TEST_F(ModelHostTest, WhoWaitsIsToldThatTheRepositoryCannotBeRead) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  WaitServing(1);
+  const std::string bundles = repository() + "/bundles";
+  std::filesystem::rename(bundles, bundles + "-away");
+  testing::WriteAll(bundles, "no directory");
+  const auto waiter = std::make_shared<SettledWaiter>();
+  host_->WhenSettled("a", waiter);
+  const absl::Status status = waiter->Wait().status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("cannot read the model repository"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(bundles));
+  EXPECT_EQ(WaitServing(1)->version, 1);
+  std::filesystem::remove(bundles);
+  std::filesystem::rename(bundles + "-away", bundles);
+  Settle();
+}
+
+TEST_F(ModelHostTest, AModelThatIsRemovedIsForgottenUnlessItServes) {
+  PublishModel(repository(), "a", 1);
+  PublishModel(repository(), "b", 2,
+               [](repository::Manifest& manifest) { manifest.self_test.expected_nll += 5; });
+  Start();
+  WaitServing(1);
+  WaitFor("b", VersionState::kFailed);
+  std::filesystem::remove_all(repository() + "/bundles/b");
+  Settle();
+  EXPECT_TRUE(absl::IsNotFound(host_->Model("b").status()));
+  EXPECT_EQ((*host_->Find(""))->model, "a");  // the only one
+  std::filesystem::remove_all(repository() + "/bundles/a");
+  Settle();
+  EXPECT_EQ((*host_->Find("models/a"))->version, 1);
 }
 
 TEST_F(ModelHostTest, WithAnUnreadablePinNothingIsLoadedAndCallersAreTold) {
