@@ -58,6 +58,12 @@ void ModelHost::Scan() {
   }
   for (const std::string& model : unlisted) ScanModel(model);
   MutexLock lock(mutex_);
+  if (!scanned_) {
+    for (const auto& [model, mode] : options_.follow_by_model) {
+      if (models_.contains(model)) continue;
+      spdlog::warn("--follow names {}, and the repository has no such model", model);
+    }
+  }
   scanned_ = true;
   good_scan_ = scan;
 }

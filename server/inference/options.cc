@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 #include <variant>
@@ -307,6 +308,7 @@ absl::Status CheckTogether(const Options& options) {
           StrCat("--models: ", model.substr(0, 80), ": ", StdView(valid.message())));
     }
   }
+  std::set<std::string> followed;  // "" = the others
   for (const std::string& entry : options.follow) {
     const size_t equals = entry.find('=');
     const absl::Status named = equals == std::string::npos
@@ -318,6 +320,17 @@ absl::Status CheckTogether(const Options& options) {
     if (!wrong.ok()) {
       return absl::InvalidArgumentError(
           StrCat("--follow: ", entry.substr(0, 80), ": ", StdView(wrong.message())));
+    }
+    const std::string model = equals == std::string::npos ? "" : entry.substr(0, equals);
+    if (!followed.insert(model).second) {
+      return absl::InvalidArgumentError(StrCat(
+          "--follow: ", entry.substr(0, 80), ": expected one mode for ",
+          model.empty() ? "all models that are not named" : model, ", found another before"));
+    }
+    if (!model.empty() && !options.models.empty() &&
+        std::find(options.models.begin(), options.models.end(), model) == options.models.end()) {
+      return absl::InvalidArgumentError(StrCat("--follow: ", entry.substr(0, 80),
+                                               ": expected a model of --models, found ", model));
     }
   }
   return absl::OkStatus();
