@@ -48,7 +48,7 @@ class Metrics {
   // backbones: their loads add up. Owned by this.
   SchedulerObserver* NewObserver(const std::string& model);
 
-  // Lives of bundle versions. `phase`: "verify", "load", "warm_up".
+  // Lives of bundle versions. `phase`: "manifest", "verify", "load", "self_test".
   void OnBundlePhase(const std::string& model, std::string_view phase, absl::Duration duration);
   void OnBundleRejected(const std::string& model, std::string_view phase);
   // `outcome`: "served", "rejected", "failed_in_passing".

@@ -117,6 +117,8 @@ void ModelHost::ScanModel(const std::string& model) {
     const std::string reason(StdView(manifest.status().message()));
     if (version.status.reason != reason) {
       metrics_->OnBundleRejected(model, "manifest");
+      metrics_->OnReload(model,
+                         IsPassing(manifest.status().code()) ? "failed_in_passing" : "rejected");
       spdlog::error("{} rejected: {}", VersionResourceName(model, number), reason);
     }
     version.status.state = VersionState::kFailed;
