@@ -121,6 +121,23 @@ grpc::ServerUnaryReactor* StateService::Run(grpc::CallbackServerContext* context
   return RunUnary(*context_.executor, context, std::move(body));
 }
 
+template <typename Body>
+grpc::ServerUnaryReactor* StateService::RunGeometry(grpc::CallbackServerContext* context,
+                                                    Body body) {
+  absl::StatusOr<Places::Place> place = geometry_.Take();
+  if (!place.ok()) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpcStatus(place.status()));
+    return reactor;
+  }
+  // Given back when the body has run, before the caller has its answer.
+  return Run(context,
+             [held = std::make_shared<Places::Place>(*std::move(place)), body = std::move(body)] {
+               const Places::Place until_return = std::move(*held);
+               return body();
+             });
+}
+
 template <typename Request, typename Response, typename Body>
 grpc::ServerUnaryReactor* StateService::RunOnce(const char* method,
                                                 grpc::CallbackServerContext* context,
@@ -192,7 +209,7 @@ grpc::ServerWriteReactor<v1::DownloadStateResponse>* StateService::DownloadState
 grpc::ServerUnaryReactor* StateService::DescribeState(grpc::CallbackServerContext* context,
                                                       const v1::DescribeStateRequest* request,
                                                       v1::DescribeStateResponse* response) {
-  return Run(context, [=, this] {
+  return RunGeometry(context, [=, this] {
     return server::DescribeState(*context_.store, *metrics_, *context, *request, response);
   });
 }
@@ -200,7 +217,7 @@ grpc::ServerUnaryReactor* StateService::DescribeState(grpc::CallbackServerContex
 grpc::ServerUnaryReactor* StateService::CompareStates(grpc::CallbackServerContext* context,
                                                       const v1::CompareStatesRequest* request,
                                                       v1::CompareStatesResponse* response) {
-  return Run(context, [=, this] {
+  return RunGeometry(context, [=, this] {
     return server::CompareStates(*context_.store, *metrics_, *request, response);
   });
 }

@@ -7,6 +7,7 @@
 #include "dreamstate/v1/state_service.grpc.pb.h"
 #include "server/inference/harvest.h"
 #include "server/inference/metrics.h"
+#include "server/inference/places.h"
 #include "server/inference/request_memory.h"
 #include "server/inference/serving_context.h"
 #include "server/inference/state_download.h"
@@ -54,6 +55,9 @@ class StateService final : public v1::StateService::CallbackService {
   // `body` () -> absl::Status on the executor.
   template <typename Body>
   grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* context, Body body);
+  // The same for what computes for seconds: few at once, so that threads are left for the store.
+  template <typename Body>
+  grpc::ServerUnaryReactor* RunGeometry(grpc::CallbackServerContext* context, Body body);
   // The same, once for all calls with the request's request_id.
   template <typename Request, typename Response, typename Body>
   grpc::ServerUnaryReactor* RunOnce(const char* method, grpc::CallbackServerContext* context,
@@ -63,6 +67,7 @@ class StateService final : public v1::StateService::CallbackService {
   Metrics* const metrics_;
   const std::shared_ptr<RequestMemory> memory_;
   Harvester harvester_;
+  Places geometry_{"descriptions and comparisons of states", 2};
   StateUploads uploads_;
   StateDownloads downloads_;
 };

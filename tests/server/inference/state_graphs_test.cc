@@ -3,6 +3,7 @@
 #include <set>
 #include <thread>
 
+#include "core/base/mutex.h"
 #include "core/state/geometry.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/util/message_differencer.h"
@@ -230,6 +231,41 @@ TEST_F(StateGraphs, DescribesEveryHead) {
   ASSERT_EQ(response.channel_mix_shift_rms_size(), 2);
   EXPECT_EQ(response.channel_mix_shift_rms(1),
             static_cast<float>(state::RootMeanSquare(state::ShiftOf(record.state, 1, 1))));
+}
+
+TEST_F(StateGraphs, DescriptionsLeaveThreadsForTheStore) {
+  // The executor's threads are taken, so that calls which found a place keep it.
+  Mutex mutex;
+  ConditionVariable changed;
+  bool released = false;
+  int refused = 0;
+  for (int thread = 0; thread < 2; ++thread) {
+    ASSERT_TRUE(states_.serving.executor.TrySubmit([&] {
+      MutexLock lock(mutex);
+      while (!released) changed.Wait(mutex);
+    }));
+  }
+  v1::DescribeStateRequest request;
+  request.set_name(states_.Keep(states_.MakeRecord(1)));
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 3; ++i) {
+    callers.emplace_back([&] {
+      v1::DescribeStateResponse response;
+      const grpc::Status status = states_.Call(&Stub::DescribeState, request, &response);
+      MutexLock lock(mutex);
+      if (!status.ok()) {
+        EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
+        ++refused;
+      }
+      released = true;  // the first answer is the refusal
+      changed.NotifyAll();
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(refused, 1);
+  // The places are free again.
+  v1::DescribeStateResponse response;
+  EXPECT_TRUE(states_.Call(&Stub::DescribeState, request, &response).ok());
 }
 
 TEST_F(StateGraphs, ComparesTwoStates) {
