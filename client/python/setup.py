@@ -2,8 +2,10 @@
 
 The .proto files are those of $DREAMSTATE_PROTO, or of this source tree, or of an installed DREAMSTATE.
 """
+import importlib.metadata
 import os
 import pathlib
+import re
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -22,6 +24,13 @@ def find_protos():
         if files:
             return pathlib.Path(place), files
     raise SystemExit("no dreamstate/v1/*.proto: say with DREAMSTATE_PROTO where they are")
+
+
+def dependencies():
+    """The stubs refuse at import a grpcio or protobuf that is older than the tools they were made with."""
+    tools = importlib.metadata.requires("grpcio-tools")
+    needed = [each for each in tools if re.match(r"(grpcio|protobuf)\b(?!-)", each)]
+    return needed + ["googleapis-common-protos>=1.60"]
 
 
 class BuildWithStubs(build_py):
@@ -43,4 +52,4 @@ class BuildWithStubs(build_py):
             raise SystemExit("protoc failed")
 
 
-setup(cmdclass={"build_py": BuildWithStubs})
+setup(cmdclass={"build_py": BuildWithStubs}, install_requires=dependencies())
