@@ -41,6 +41,9 @@ rocksdb::DBOptions MakeDatabaseOptions() {
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   options.track_and_verify_wals_in_manifest = true;
   options.max_total_wal_size = 128 * kMiB;
+  // A new log would take 36 MiB at once, which CheckRoom does not count: on a disk that is nearly
+  // full the flush that follows would find no room, and then nothing could be deleted any more.
+  options.allow_fallocate = false;
   options.max_background_jobs = 2;
   options.max_open_files = 512;  // a process is often allowed 1024
   options.info_log = std::make_shared<NoLog>();
