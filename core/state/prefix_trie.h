@@ -2,13 +2,14 @@
 // from there on. A compressed trie over token ids for each scope; its nodes may hold a state.
 //
 // 1. What Find gives has read exactly the tokens it says, in exactly that scope: whoever goes on
-// from it gets the same bits as whoever reads it all. 2. States, tokens and nodes together take at
-// most `max_bytes`; what was used longest ago goes first. A state that somebody still copies lives
-// until he is done. 3. Paths may be remembered without a state: 4 bytes a token instead of a state,
-// enough to see where two texts part. There is at most one for every 64 KiB of `max_bytes`, so that
-// however many texts pass by, they do not push out the states. Thread-safe; the lock is held for
-// walking and never for copying or freeing a state. Knows neither the engine nor texts: what a
-// state's values mean is its scope's business.
+// from it gets the same bits as whoever reads it all, also when memory ran out meanwhile. 2.
+// States, tokens and nodes together take at most `max_bytes`; what was used longest ago goes first.
+// A state that somebody still copies lives until he is done. 3. Paths may be remembered without a
+// state: 4 bytes a token instead of a state, enough to see where two texts part. There is at most
+// one for every 64 KiB of `max_bytes` (and one more), of at most 4096 tokens each: together a
+// fourth and their nodes, so that however many and long texts pass by, they do not push out the
+// states. Thread-safe; the lock is held for walking and never for copying or freeing a state. Knows
+// neither the engine nor texts: what a state's values mean is its scope's business.
 #pragma once
 
 #include <compare>
@@ -28,7 +29,7 @@ namespace dreamstate::state {
 // What states must have in common to stand for each other.
 struct PrefixScope {
   std::string fingerprint;  // of the backbone
-  std::string numerics;     // what computes: "bf16/avx512"; also fixes the layout of `values`
+  std::string numerics;     // what computes, to the bit: "bf16/avx512", "int8(rkvoKh)/avx512"
   std::string tenant;       // one tenant never sees, or times, what another has read
   std::string adapter;      // empty = none
   std::string source;  // id of the stored state that reading began from; empty = the empty state
@@ -70,11 +71,12 @@ class PrefixTrie {
   Match Find(const PrefixScope& scope, std::span<const int32_t> tokens);
   // How many tokens the longest prefix with a state has. A look, not a use.
   int64_t Held(const PrefixScope& scope, std::span<const int32_t> tokens) const;
-  // `tokens` (>= 1) have been read and led to `state`; null remembers the path alone. What is too
-  // large for the whole trie is not remembered.
+  // `tokens` (>= 1) have been read and led to `state`; null remembers the path alone, and no more
+  // than 4096 tokens of it. What is too large for the whole trie is not remembered. Throws
+  // std::bad_alloc, with what was used longest ago gone at most.
   void Remember(const PrefixScope& scope, std::span<const int32_t> tokens,
                 std::shared_ptr<const PrefixState> state);
-  // Frees everything of a backbone that is not served any more.
+  // Frees everything of a backbone that is not served any more. Allocates nothing.
   void ForgetBackbone(const std::string& fingerprint);
 
   PrefixStats stats() const;
@@ -82,6 +84,13 @@ class PrefixTrie {
   absl::Status CheckInvariants() const;
 
  private:
+  struct Node;
+  // A place in an order of use. A place that is given up takes the node's state along, so that
+  // nothing need be allocated to free it elsewhere.
+  struct Use {
+    Node* node = nullptr;
+    std::shared_ptr<const PrefixState> state = nullptr;
+  };
   struct Node {
     std::list<Node>::iterator self;
     Node* parent = nullptr;             // null: the root of a scope
@@ -89,40 +98,53 @@ class PrefixTrie {
     std::map<int32_t, Node*> children;  // by the first token of their labels
     std::shared_ptr<const PrefixState> state;
     // In the order of use, for what can be evicted: nodes with a state, and ends of paths without.
-    std::list<Node*>::iterator place;
+    std::list<Use>::iterator place;
     bool placed = false;
   };
   // Where a walk along tokens ended: `offset` tokens into the label of `node`.
   struct Walk {
-    Node* node;
-    size_t offset;
-    size_t tokens;  // walked
-    Node* deepest;  // with a state, at or above; null = none
-    size_t deepest_tokens;
+    Node* node = nullptr;  // null: the scope has no root
+    size_t offset = 0;
+    size_t tokens = 0;        // walked
+    Node* deepest = nullptr;  // with a state, at or above; null = none
+    size_t deepest_tokens = 0;
   };
-  using Graveyard = std::vector<std::shared_ptr<const PrefixState>>;
+  // A new node; where it hangs is its maker's business.
+  static Node* MakeNode(std::list<Node>* nodes, Node* parent, std::span<const int32_t> label);
 
   Walk Follow(Node* root, std::span<const int32_t> tokens) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Node* NewNode(Node* parent, std::span<const int32_t> label) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void DeleteNode(Node* node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Cuts `node`'s label; the new node above it ends at `offset`.
-  Node* Split(Node* node, size_t offset) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::list<Node*>& OrderOf(const Node& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  // What a sequence whose walk ended so adds: a node where it parts inside a label, one for its
+  // rest (or a bare end that goes on), and its state.
+  struct Addition {
+    bool root, split, leaf, state;
+    int64_t bytes;
+  };
+  Addition Plan(const Walk& walk, size_t tokens, int64_t state_bytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Does it. When memory runs out nothing has changed.
+  void Add(const PrefixScope& scope, const Walk& walk, std::span<const int32_t> rest,
+           const Addition& addition, std::shared_ptr<const PrefixState> state)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::list<Use>& OrderOf(const Node& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return node.state != nullptr ? states_by_use_ : paths_by_use_;
   }
+  // Of a node that has a place.
   void Touch(Node* node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Unplace(Node* node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Takes a node's state, if any, and whatever in the trie existed only for it.
-  void Remove(Node* node, Graveyard* graveyard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes the node's state, if any, and its place, if any, away.
+  void Bury(Node* node, std::list<Use>* graveyard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DeleteNode(Node* node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes a node's state, if any, and whatever in the trie existed only for it. When memory runs
+  // out nothing has changed.
+  void Remove(Node* node, std::list<Use>* graveyard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int64_t max_bytes_;
   mutable Mutex mutex_;
   std::list<Node> nodes_ ABSL_GUARDED_BY(mutex_);
   std::map<PrefixScope, Node*> roots_ ABSL_GUARDED_BY(mutex_);
   // Used last first.
-  std::list<Node*> states_by_use_ ABSL_GUARDED_BY(mutex_);
-  std::list<Node*> paths_by_use_ ABSL_GUARDED_BY(mutex_);
+  std::list<Use> states_by_use_ ABSL_GUARDED_BY(mutex_);
+  std::list<Use> paths_by_use_ ABSL_GUARDED_BY(mutex_);
   PrefixStats stats_ ABSL_GUARDED_BY(mutex_);
 };
 

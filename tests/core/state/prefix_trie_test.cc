@@ -2,11 +2,13 @@
 
 #include <atomic>
 #include <map>
+#include <new>
 #include <random>
 #include <thread>
 #include <utility>
 
 #include "gtest/gtest.h"
+#include "tests/support/allocation_counter.h"
 
 namespace dreamstate::state {
 namespace {
@@ -151,6 +153,21 @@ TEST(PrefixTrie, PathsThatPassByPushOutPathsAndNoStates) {
   EXPECT_TRUE(trie.CheckInvariants().ok()) << trie.CheckInvariants();
 }
 
+TEST(PrefixTrie, LongPathsThatPassByPushOutNoStatesEither) {
+  constexpr int64_t kRoom = 1 << 20;
+  PrefixTrie trie(kRoom);
+  trie.Remember(kScope, Count(0, 40), State(1, 1000));
+  for (int32_t i = 1; i <= 100; ++i) {
+    // What a path has beyond 4096 tokens is not known of it.
+    trie.Remember(kScope, Count(i * 100'000, 50'000), nullptr);
+    EXPECT_EQ(trie.Find(kScope, Count(i * 100'000, 50'000)).known, 4096);
+    EXPECT_LT(trie.stats().bytes, kRoom / 3);
+  }
+  EXPECT_EQ(trie.Find(kScope, Count(0, 40)).tokens, 40);
+  EXPECT_EQ(trie.stats().evicted, 0);
+  EXPECT_TRUE(trie.CheckInvariants().ok()) << trie.CheckInvariants();
+}
+
 TEST(PrefixTrie, WhatIsTooLargeIsNotRemembered) {
   PrefixTrie trie(16'000);
   trie.Remember(kScope, Count(0, 10), State(1, 900));
@@ -239,6 +256,73 @@ TEST(PrefixTrie, RandomOperationsAgreeWithAPlainMap) {
       const absl::Status invariants = trie.CheckInvariants();
       ASSERT_TRUE(invariants.ok()) << invariants << " in step " << step;
     }
+    EXPECT_EQ(trie.stats().evicted > 0, room < 1 << 20);
+  }
+}
+
+// Every allocation of every change fails once. What is found then is what was found before, or less
+// by what made place.
+TEST(PrefixTrie, WhenMemoryRunsOutNothingIsWrong) {
+  for (const int64_t room : {int64_t{30'000}, int64_t{1} << 30}) {
+    SCOPED_TRACE(room);
+    PrefixTrie trie(room);
+    std::mt19937 random(11);
+    const auto below = [&](uint32_t n) { return random() % n; };
+    const auto some_tokens = [&] {
+      Tokens tokens;
+      for (uint32_t n = 1 + below(10); n > 0; --n) {
+        tokens.push_back(static_cast<int32_t>(below(2)));
+        if (below(4) == 0) tokens.insert(tokens.end(), 5, 9);
+      }
+      return tokens;
+    };
+    // A state says how many tokens it has read, and their sum.
+    const auto state_of = [](const Tokens& tokens) {
+      float name = static_cast<float>(tokens.size());
+      for (const int32_t token : tokens) name += 1000.0f * static_cast<float>(token);
+      return State(name, 100);
+    };
+    int failures = 0;
+    for (int step = 0; step < 1500; ++step) {
+      PrefixScope scope = kScope;
+      scope.fingerprint = std::string(60, static_cast<char>('a' + below(3)));
+      if (below(60) == 0) {
+        testing::FailAllocation(1);
+        trie.ForgetBackbone(scope.fingerprint);
+        testing::FailAllocation(0);
+        continue;
+      }
+      const Tokens tokens = some_tokens();
+      const StatePtr state = below(4) == 0 ? nullptr : state_of(tokens);
+      bool done = false;
+      for (int n = 1; !done; ++n) {
+        const PrefixStats before = trie.stats();
+        testing::FailAllocation(n);
+        try {
+          trie.Remember(scope, tokens, state);
+          done = true;
+        } catch (const std::bad_alloc&) {
+          ++failures;
+        }
+        testing::FailAllocation(0);
+        const absl::Status invariants = trie.CheckInvariants();
+        ASSERT_TRUE(invariants.ok()) << invariants << " in step " << step << ", allocation " << n;
+        if (!done && room > 1 << 20) {
+          ASSERT_EQ(trie.stats().bytes, before.bytes);
+          ASSERT_EQ(trie.stats().states, before.states);
+        }
+        const Tokens probe = n % 2 == 0 ? tokens : some_tokens();
+        const PrefixTrie::Match match = trie.Find(scope, probe);
+        if (match.state != nullptr) {
+          const Tokens read(probe.begin(), probe.begin() + match.tokens);
+          ASSERT_EQ(match.state->values, state_of(read)->values);
+        }
+      }
+      if (state != nullptr) {
+        ASSERT_EQ(trie.Held(scope, tokens), static_cast<int64_t>(tokens.size()));
+      }
+    }
+    EXPECT_GT(failures, 1000);
     EXPECT_EQ(trie.stats().evicted > 0, room < 1 << 20);
   }
 }
