@@ -49,11 +49,15 @@ int64_t PrefixReuse::Begin(JobContext& job, int slot, std::span<const int32_t> t
   state::PrefixTrie::Match match;
   if (trie_ != nullptr && size >= kWorthKeeping) {
     match = trie_->Find(scope_, tokens);
-    marks_ = PrefixMarks(match.tokens, match.known, size, keep);
-    if (keep == PrefixKeep::kPartings) {
-      trie_->Remember(scope_, tokens.first(static_cast<size_t>(std::min(size, kPathTokens))),
-                      nullptr);
-    }
+    // As in Keep.
+    WithoutExceptions([&] {
+      marks_ = PrefixMarks(match.tokens, match.known, size, keep);
+      if (keep == PrefixKeep::kPartings) {
+        trie_->Remember(scope_, tokens.first(static_cast<size_t>(std::min(size, kPathTokens))),
+                        nullptr);
+      }
+      return absl::OkStatus();
+    }).IgnoreError();
   }
   if (match.state == nullptr) {
     source_.Load(job.engine(), slot);
