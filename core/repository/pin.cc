@@ -52,10 +52,26 @@ absl::Status Repository::Pin(const std::string& model, int64_t version) {
       ResourceError(absl::StatusCode::kNotFound, "version", StrCat(version),
                     StrCat("model ", model, " has none of that number in ", path_));
   if (!Exists(manifest)) return missing;
-  DS_RETURN_IF_ERROR(
-      CannotWrite(WriteFileAtomically(PinPath(path_, model), StrCat(version, "\n")), path_));
+  const std::string path = PinPath(path_, model);
+  const absl::StatusOr<std::string> before = ReadFile(path, kMaxPinBytes);
+  DS_RETURN_IF_ERROR(CannotWrite(WriteFileAtomically(path, StrCat(version, "\n")), path_));
   if (Exists(manifest)) return absl::OkStatus();
-  // Retired between the two looks, by somebody who had not seen the pin.
+  // Retired between the two looks, by somebody who had not seen the pin: what was pinned before is
+  // pinned again, unless somebody else has pinned meanwhile.
+  const auto ours = [&] {
+    const absl::StatusOr<std::optional<int64_t>> pinned = Pinned(model);
+    return pinned.ok() && *pinned == version;
+  };
+  if (!ours()) return missing;
+  if (before.ok() && *before != StrCat(version, "\n")) {
+    DS_RETURN_IF_ERROR(CannotWrite(WriteFileAtomically(path, *before), path_));
+    // As ours, it counts only where its version is there after it was written. What is no number
+    // stays what it was.
+    const absl::StatusOr<std::optional<int64_t>> restored = Pinned(model);
+    if (!restored.ok() || !*restored || Exists(ManifestPath(path_, model, **restored))) {
+      return missing;
+    }
+  }
   DS_RETURN_IF_ERROR(Unpin(model));
   return missing;
 }

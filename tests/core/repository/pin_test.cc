@@ -9,6 +9,7 @@
 #include <functional>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -132,6 +133,58 @@ TEST(Pin, CutOffAtAnyStepIsTheOldOneOrTheNew) {
     EXPECT_THAT(directory.Names("models/bundles/tiny"), ElementsAre("1.json", "2.json", "pin"));
   }
   EXPECT_TRUE(finished);
+}
+
+// Retires `version` as a Retain does that looked for the pin before it was written.
+void Retire(const TemporaryDirectory& directory, int64_t version) {
+  const std::string path = directory / absl::StrCat("models/bundles/tiny/", version, ".json");
+  ASSERT_EQ(rename(path.c_str(), absl::StrCat(path, ".retired").c_str()), 0);
+}
+
+TEST(Pin, OfAVersionThatIsRetiredMeanwhileLeavesThePinBefore) {
+  for (const std::string& before : {std::string("1\n"), std::string("garbage"), std::string()}) {
+    TemporaryDirectory directory;
+    const auto repository = WithVersions(directory / "models", 3);
+    const std::string path = directory / "models/bundles/tiny/pin";
+    if (!before.empty()) WriteAll(path, before);
+    StartFault(repository->path(), Fault::kNone, 0, 0);
+    testing::RunBefore("fsync bundles/tiny", [&] { Retire(directory, 2); });
+    EXPECT_EQ(repository->Pin("tiny", 2).code(), absl::StatusCode::kNotFound);
+    StopFault();
+    if (before.empty()) {
+      EXPECT_EQ(*repository->Pinned("tiny"), std::nullopt);
+    } else {
+      EXPECT_EQ(ReadAll(path), before);
+    }
+  }
+}
+
+TEST(Pin, OfAVersionThatIsRetiredMeanwhileLeavesWhatAnotherHasPinned) {
+  TemporaryDirectory directory;
+  const auto repository = WithVersions(directory / "models", 3);
+  ASSERT_TRUE(repository->Pin("tiny", 1).ok());
+  StartFault(repository->path(), Fault::kNone, 0, 0);
+  testing::RunBefore("fsync bundles/tiny", [&] {
+    Retire(directory, 2);
+    EXPECT_TRUE(repository->Pin("tiny", 3).ok());
+  });
+  EXPECT_EQ(repository->Pin("tiny", 2).code(), absl::StatusCode::kNotFound);
+  StopFault();
+  EXPECT_EQ(*repository->Pinned("tiny"), 3);
+}
+
+TEST(Pin, BeforeIsNotRestoredWhereItsVersionIsGoneToo) {
+  TemporaryDirectory directory;
+  const auto repository = WithVersions(directory / "models", 3);
+  ASSERT_TRUE(repository->Pin("tiny", 1).ok());
+  StartFault(repository->path(), Fault::kNone, 0, 0);
+  testing::RunBefore("fsync bundles/tiny", [&] {
+    Retire(directory, 1);
+    Retire(directory, 2);
+  });
+  EXPECT_EQ(repository->Pin("tiny", 2).code(), absl::StatusCode::kNotFound);
+  StopFault();
+  EXPECT_EQ(*repository->Pinned("tiny"), std::nullopt);
 }
 
 TEST(Pin, IsSyncedBeforeItIsAcknowledged) {

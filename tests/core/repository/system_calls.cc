@@ -11,6 +11,7 @@
 #include <cstdarg>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -24,6 +25,8 @@ struct State {
   int n = 0;
   int error = 0;
   std::vector<std::string> calls;
+  std::string before;  // the call that `action` waits for
+  std::function<void()> action;
 };
 State state;
 
@@ -35,14 +38,33 @@ std::string PathOf(int fd) {
   return size < 0 ? "" : std::string(path.data(), static_cast<size_t>(size));
 }
 
+void RunActionBefore(const std::string& call) {
+  if (state.action == nullptr || call != state.before) return;
+  const std::function<void()> action = std::exchange(state.action, nullptr);
+  state.active = false;
+  action();
+  state.active = true;
+}
+
+// A call below the root by the names there.
+std::string Inside(const std::string& path) {
+  return path.size() > state.root.size() ? path.substr(state.root.size() + 1) : std::string(".");
+}
+
+bool IsBelowRoot(const std::string& path) {
+  return state.active && path.compare(0, state.root.size(), state.root) == 0;
+}
+
+void PassRead(const std::string& path) {
+  if (IsBelowRoot(path)) RunActionBefore(absl::StrCat("read ", Inside(path)));
+}
+
 // False when the call is to fail, with errno set.
 bool Pass(const char* call, const std::string& path, const std::string& other = "") {
-  if (!state.active || path.compare(0, state.root.size(), state.root) != 0) return true;
-  const auto inside = [](const std::string& p) {
-    return p.size() > state.root.size() ? p.substr(state.root.size() + 1) : std::string(".");
-  };
-  state.calls.push_back(absl::StrCat(call, " ", inside(path), other.empty() ? "" : " ",
-                                     other.empty() ? "" : inside(other)));
+  if (!IsBelowRoot(path)) return true;
+  state.calls.push_back(absl::StrCat(call, " ", Inside(path), other.empty() ? "" : " ",
+                                     other.empty() ? "" : Inside(other)));
+  RunActionBefore(std::string(state.calls.back()));
   const int count = static_cast<int>(state.calls.size());
   const bool hit = state.fault == Fault::kFailFrom ? count >= state.n : count == state.n;
   if (state.fault == Fault::kNone || !hit) return true;
@@ -54,17 +76,24 @@ bool Pass(const char* call, const std::string& path, const std::string& other = 
 }  // namespace
 
 void StartFault(const std::string& root, Fault fault, int n, int error) {
-  state = {true, root, fault, n, error, {}};
+  state = {true, root, fault, n, error, {}, "", nullptr};
+}
+
+void RunBefore(const std::string& call, std::function<void()> action) {
+  state.before = call;
+  state.action = std::move(action);
 }
 
 std::vector<std::string> StopFault() {
   state.active = false;
+  state.action = nullptr;
   return state.calls;
 }
 
 }  // namespace dreamstate::testing
 
 using dreamstate::testing::Pass;
+using dreamstate::testing::PassRead;
 using dreamstate::testing::PathOf;
 
 extern "C" {
@@ -77,7 +106,9 @@ int open(const char* path, int flags, ...) {
     mode = va_arg(arguments, mode_t);
     va_end(arguments);
   }
-  if ((flags & O_ACCMODE) != O_RDONLY && !Pass("open", path)) return -1;
+  const bool writes = (flags & O_ACCMODE) != O_RDONLY;
+  if (writes && !Pass("open", path)) return -1;
+  if (!writes) PassRead(path);
   return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
 }
 

@@ -2,6 +2,7 @@
 // fail or die at it.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,11 @@ enum class Fault { kNone, kFail, kFailFrom, kDie };
 void StartFault(const std::string& root, Fault fault, int n, int error);
 // Calls in order so far, such as "rename blobs/sha256/x.tmp blobs/sha256/x"; ends the counting.
 std::vector<std::string> StopFault();
+
+// Once, just before the next call with this text, such as "read bundles/tiny/1.json" (an open for
+// reading, which is not counted otherwise), `action` runs, uncounted. Between StartFault and
+// StopFault; one at a time.
+void RunBefore(const std::string& call, std::function<void()> action);
 
 // The exit status of a process that ended by kDie.
 inline constexpr int kDied = 42;
