@@ -22,19 +22,13 @@ absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& path) {
   return names;
 }
 
-// Adds every run of 64 hexadecimal digits in `text`. No parsing: a manifest that cannot be
-// understood (damaged, or of a later release) still names its blobs.
-void AddDigests(std::string_view text, std::set<std::string>* digests) {
-  constexpr size_t kDigits = 64;
-  for (size_t i = 0; i + kDigits <= text.size();) {
-    const std::string_view run = text.substr(i, kDigits);
-    if (IsDigest(run)) {
-      digests->emplace(run);
-      i += kDigits;
-    } else {
-      ++i;
-    }
-  }
+// Looks into a directory whose files go on changing their names.
+constexpr int kMostLooks = 100;
+
+// A link to nothing: listed, and never to be opened.
+bool IsLink(const std::string& path) {
+  struct stat info;
+  return lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode);
 }
 
 class Collector {
@@ -66,24 +60,40 @@ class Collector {
                         NamesIn(BundlesDirectory(repository_)));
     for (const std::string& model : models) {
       if (!ValidateModelName(model).ok()) continue;
-      const std::string directory = ModelDirectory(repository_, model);
+      DS_RETURN_IF_ERROR(ReadModel(ModelDirectory(repository_, model)));
+    }
+    return absl::OkStatus();
+  }
+
+  // Retain changes names meanwhile (retire, and take back what somebody pinned): a file that was
+  // listed and is gone may be there under another name. So the directory is looked into until a
+  // look finds nothing that was not read before.
+  absl::Status ReadModel(const std::string& directory) {
+    std::set<std::string> read;
+    for (int look = 0; look < kMostLooks; ++look) {
       DS_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
+      bool settled = true;
       for (const std::string& name : names) {
         const std::string path = StrCat(directory, "/", name);
         if (IsTemporaryName(name)) {
-          DS_RETURN_IF_ERROR(RemoveTemporary(path));
+          if (look == 0) DS_RETURN_IF_ERROR(RemoveTemporary(path));
           continue;
         }
+        if (read.contains(name)) continue;
+        settled = false;
         // Any other file may name blobs, also one that a person put aside.
         const auto file = MappedFile::Open(path);
+        if (absl::IsNotFound(file.status()) && !IsLink(path)) continue;
+        read.insert(name);
         if (absl::IsNotFound(file.status()) || absl::IsFailedPrecondition(file.status())) continue;
         if (!file.ok()) return file.status();
-        AddDigests(
-            {reinterpret_cast<const char*>((*file)->bytes().data()), (*file)->bytes().size()},
-            &named_);
+        named_.merge(DigestsIn(
+            {reinterpret_cast<const char*>((*file)->bytes().data()), (*file)->bytes().size()}));
       }
+      if (settled) return absl::OkStatus();
     }
-    return absl::OkStatus();
+    return absl::AbortedError(StrCat("files appear and go in ", directory, ", seen ", kMostLooks,
+                                     " times: nothing was removed that they may name"));
   }
 
   absl::Status RemoveTemporary(const std::string& path) {

@@ -31,6 +31,21 @@ bool IsDigest(std::string_view text) {
          });
 }
 
+std::set<std::string> DigestsIn(std::string_view text) {
+  constexpr size_t kDigits = 64;
+  std::set<std::string> digests;
+  for (size_t i = 0; i + kDigits <= text.size();) {
+    const std::string_view run = text.substr(i, kDigits);
+    if (IsDigest(run)) {
+      digests.emplace(run);
+      i += kDigits;
+    } else {
+      ++i;
+    }
+  }
+  return digests;
+}
+
 std::string BlobDirectory(const std::string& repository) {
   return StrCat(repository, "/blobs/sha256");
 }

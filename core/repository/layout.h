@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -10,6 +11,10 @@ namespace dreamstate::repository {
 
 // 64 lower-case hexadecimal digits.
 bool IsDigest(std::string_view text);
+
+// Every run of 64 such digits in `text`. No parsing: a manifest that cannot be understood (damaged,
+// or of a later release) still names its blobs.
+std::set<std::string> DigestsIn(std::string_view text);
 
 std::string BlobDirectory(const std::string& repository);
 std::string BlobPath(const std::string& repository, const std::string& digest);

@@ -75,8 +75,9 @@ class Repository {
   // The version that is pinned, or nothing. A pin file that holds no version number is
   // INVALID_ARGUMENT: somebody wanted to pin, so whoever asks must not act as if nobody had.
   absl::StatusOr<std::optional<int64_t>> Pinned(const std::string& model) const;
-  // Pins a version, in place of the one before. NOT_FOUND when there is no such version,
-  // FAILED_PRECONDITION when the repository is read-only.
+  // Pins a version, in place of the one before. NOT_FOUND when there is no such version, also when
+  // it is retired meanwhile; then what was pinned before still is. FAILED_PRECONDITION when the
+  // repository is read-only.
   absl::Status Pin(const std::string& model, int64_t version);
   // Removes the pin, a damaged one too; OK when there is none. Errors as Pin.
   absl::Status Unpin(const std::string& model);
@@ -89,11 +90,12 @@ class Repository {
                                                    const Stopping& stopping = {}) const;
 
   // Removes all versions of `model` but the newest `keep` (>= 1) and the pinned one; their blobs
-  // are Collect's. A pin that cannot be read stops it. What servers have loaded needs no file any
-  // more.
+  // are Collect's, and as young as if they had been written now. A pin that cannot be read stops
+  // it. What servers have loaded needs no file any more.
   absl::StatusOr<CollectReport> Retain(const std::string& model, int keep);
   // Removes blobs that no manifest names and temporary files, when older than `grace` (longer than
-  // a load takes).
+  // a load takes), counted from when they were written or their last version retired. ABORTED when
+  // manifests change too fast to be read.
   absl::StatusOr<CollectReport> Collect(absl::Duration grace) const;
 
  private:

@@ -1,11 +1,15 @@
 // A version is retired in two steps: its manifest gets another name, then, when still nobody has
 // pinned it, goes. Whoever pins writes the pin first and looks for the manifest then, so that one
 // of the two sees the other.
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
+#include <span>
 
 #include "core/base/file.h"
 #include "core/base/status.h"
@@ -19,6 +23,22 @@ namespace {
 absl::Status Rename(const std::string& from, const std::string& to) {
   if (rename(from.c_str(), to.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
   return absl::ErrnoToStatus(errno, StrCat("cannot rename ", from));
+}
+
+// Makes the blobs that a manifest names young, so that Collect's grace counts from now.
+absl::Status TouchBlobs(const std::string& repository, const std::string& manifest) {
+  const auto file = MappedFile::Open(manifest);
+  if (absl::IsNotFound(file.status())) return absl::OkStatus();  // another's work
+  if (!file.ok()) return file.status();
+  const std::span<const std::byte> bytes = (*file)->bytes();
+  for (const std::string& digest :
+       DigestsIn({reinterpret_cast<const char*>(bytes.data()), bytes.size()})) {
+    const std::string blob = BlobPath(repository, digest);
+    if (utimensat(AT_FDCWD, blob.c_str(), nullptr, 0) != 0 && errno != ENOENT) {
+      return absl::ErrnoToStatus(errno, StrCat("cannot change the time of ", blob));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -46,7 +66,10 @@ absl::StatusOr<CollectReport> Repository::Retain(const std::string& model, int k
     const std::string retired = RetiredPath(path_, model, *version);
     if (version == pinned) {
       DS_RETURN_IF_ERROR(Rename(retired, ManifestPath(path_, model, *version)));
-    } else if (unlink(retired.c_str()) == 0) {
+      continue;
+    }
+    DS_RETURN_IF_ERROR(TouchBlobs(path_, retired));
+    if (unlink(retired.c_str()) == 0) {
       ++report.versions_removed;
     } else if (errno != ENOENT) {
       return absl::ErrnoToStatus(errno, StrCat("cannot remove ", retired));

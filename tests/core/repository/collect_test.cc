@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/core/repository/models.h"
+#include "tests/core/repository/system_calls.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate::repository {
@@ -81,6 +82,49 @@ TEST(Collect, KeepsWhatAManifestFromTheFutureNames) {
   ASSERT_TRUE(report.ok());
   EXPECT_EQ(report->blobs_removed, 0);
   EXPECT_THAT(directory.Names("blobs/sha256"), ElementsAre(published->components[0].digest));
+}
+
+TEST(Collect, SeesAVersionThatIsTakenBackMeanwhile) {
+  TemporaryDirectory directory;
+  const auto repository = MustCreate(directory / "models");
+  const auto old = PublishBackbone(*repository, 1);
+  ASSERT_TRUE(PublishBackbone(*repository, 2).ok());
+  MakeOlder(directory / "models/blobs/sha256/" + old->components[0].digest, absl::Hours(2));
+  const std::string manifest = directory / "models/bundles/tiny/1.json";
+  const std::string retired = manifest + ".retired";
+  ASSERT_EQ(rename(manifest.c_str(), retired.c_str()), 0);
+  // Its version has been pinned: a Retain gives it back its name after it was listed.
+  testing::StartFault(repository->path(), testing::Fault::kNone, 0, 0);
+  testing::RunBefore("read bundles/tiny/1.json.retired",
+                     [&] { ASSERT_EQ(rename(retired.c_str(), manifest.c_str()), 0); });
+  const auto report = repository->Collect(absl::Hours(1));
+  testing::StopFault();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->blobs_removed, 0);
+  EXPECT_EQ(access(manifest.c_str(), F_OK), 0);
+  ExpectAllVersionsWhole(*repository);
+}
+
+TEST(Collect, PassesOverALinkToNothing) {
+  TemporaryDirectory directory;
+  const auto repository = MustCreate(directory.path());
+  ASSERT_TRUE(PublishBackbone(*repository, 1).ok());
+  ASSERT_EQ(symlink("nowhere", (directory / "bundles/tiny/old.json").c_str()), 0);
+  EXPECT_TRUE(repository->Collect(absl::ZeroDuration()).ok());
+}
+
+TEST(Collect, GraceCountsFromWhenAVersionIsRetired) {
+  TemporaryDirectory directory;
+  const auto repository = MustCreate(directory.path());
+  const auto old = PublishBackbone(*repository, 1);
+  ASSERT_TRUE(PublishBackbone(*repository, 2).ok());
+  const std::string blob = directory / "blobs/sha256/" + old->components[0].digest;
+  MakeOlder(blob, absl::Hours(200));
+  ASSERT_EQ(repository->Retain("tiny", 1)->versions_removed, 1);
+  EXPECT_EQ(repository->Collect(absl::Hours(1))->blobs_removed, 0);
+  MakeOlder(blob, absl::Hours(2));
+  EXPECT_EQ(repository->Collect(absl::Hours(1))->blobs_removed, 1);
+  ExpectAllVersionsWhole(*repository);
 }
 
 TEST(Collect, AReusedBlobIsYoungAgain) {
