@@ -230,12 +230,5 @@ TEST(GemmTiles, Bf16AgreesWithTheReferenceAndARowHasTheSameBitsAlone) {
   }
 }
 
-TEST(GemmTiles, TheProcessorsOwnAreUsedWhereItHasThem) {
-  if (BestIsa() < Isa::kAmx)
-    GTEST_SKIP() << "this processor has no AMX: its tiles were emulated, and gemm_test.cc runs on "
-                 << IsaName(BestIsa()) << " and less";
-  EXPECT_EQ(AvailableIsas().back(), Isa::kAmx);
-}
-
 }  // namespace
 }  // namespace dreamstate::kernels

@@ -5,8 +5,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <limits>
+#include <set>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "kernels/runtime/aligned.h"
 #include "kernels/runtime/arena.h"
@@ -43,8 +48,8 @@ class CpuTest : public testing::Test {
 };
 
 TEST_F(CpuTest, NamesAndValuesRoundTrip) {
-  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16,
-                        Isa::kAmx}) {
+  for (const Isa isa :
+       {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx}) {
     Isa parsed;
     ASSERT_TRUE(ParseIsa(IsaName(isa), &parsed));
     EXPECT_EQ(parsed, isa);
@@ -65,6 +70,33 @@ TEST_F(CpuTest, BestIsaIsNoMoreThanTheCompilerRuntimeSees) {
             BestIsa() >= Isa::kAvx512 && __builtin_cpu_supports("avx512vnni"));
   EXPECT_EQ(BestIsa() >= Isa::kAvx512Bf16,
             BestIsa() >= Isa::kAvx512Vnni && __builtin_cpu_supports("avx512bf16"));
+}
+
+// What the system says of the processor, which is not where BestIsa has it from: a wrong bit, or
+// tiles that the system does not grant, are found out wherever there is the instruction set.
+TEST_F(CpuTest, BestIsaIsWhatTheSystemListsOfTheProcessor) {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line) && !line.starts_with("flags")) {
+  }
+  if (!file) GTEST_SKIP() << "/proc/cpuinfo lists no flags";
+  std::istringstream words(line);
+  const std::set<std::string> flags{std::istream_iterator<std::string>(words), {}};
+  const std::vector<std::vector<std::string>> needs = {
+      {"avx2", "fma", "f16c", "popcnt", "sse4_1", "sse4_2"},
+      {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+      {"avx512_vnni"},
+      {"avx512_bf16"},
+      {"amx_tile", "amx_int8", "amx_bf16"}};
+  ASSERT_EQ(needs.size() + 1, static_cast<size_t>(kIsaCount));
+  int expected = 0;
+  for (const std::vector<std::string>& of_one : needs) {
+    bool has_all = true;
+    for (const std::string& flag : of_one) has_all &= flags.contains(flag);
+    if (!has_all) break;
+    ++expected;
+  }
+  EXPECT_EQ(IsaName(BestIsa()), IsaName(static_cast<Isa>(expected))) << line;
 }
 
 TEST_F(CpuTest, TheEnvironmentChoosesALesserInstructionSet) {
