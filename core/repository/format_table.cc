@@ -10,11 +10,10 @@ namespace dreamstate::repository {
 nlohmann::json FormatTableJson(const rwkv::FormatTable& table) {
   nlohmann::json losses = {{"fp32", table.fp32}, {"bf16", table.bf16}, {"int8", table.int8}};
   nlohmann::json kinds = nlohmann::json::array();
-  const rwkv::FormatPolicy policy = rwkv::PolicyOf(table);
   for (int kind = 0; kind < rwkv::kMatrixKinds; ++kind) {
     const std::string name(rwkv::MatrixKindName(static_cast<rwkv::MatrixKind>(kind)));
     losses[StrCat("int8 ", name, " only")] = table.kinds[kind];
-    if (policy.int8[kind]) kinds.push_back(name);
+    if (table.policy.int8[kind]) kinds.push_back(name);
   }
   return {{"text_bytes", table.bytes}, {"bits_per_byte", losses}, {"int8", kinds}};
 }

@@ -18,6 +18,8 @@ namespace {
 
 constexpr std::string_view kNames[kMatrixKinds] = {
     "att.receptance", "att.key", "att.value", "att.output", "ffn.key", "ffn.value", "head"};
+constexpr std::string_view kLetters = "rkvoKVh";
+static_assert(kLetters.size() == kMatrixKinds);
 // Tokens of one Forward.
 constexpr size_t kChunk = 512;
 
@@ -57,13 +59,32 @@ FormatPolicy FormatPolicy::Default() {
   return policy;
 }
 
-FormatPolicy PolicyOf(const FormatTable& table) {
-  FormatPolicy policy;
+std::string FormatPolicy::Letters() const {
+  std::string letters;
   for (int kind = 0; kind < kMatrixKinds; ++kind) {
-    // Written so that NaN stays bf16.
-    policy.int8[kind] = table.kinds[kind] - table.bf16 <= kMostInt8Rise;
+    if (int8[kind]) letters.push_back(kLetters[kind]);
   }
-  return policy;
+  return letters;
+}
+
+absl::Status ChooseKinds(const std::function<absl::StatusOr<double>(const FormatPolicy&)>& measure,
+                         FormatTable* table) {
+  for (int kind = 0; kind < kMatrixKinds; ++kind) {
+    // Written so that NaN stays bf16, here and below.
+    table->policy.int8[kind] = table->kinds[kind] - table->bf16 <= kMostInt8Rise;
+  }
+  while (table->policy.any()) {
+    DS_ASSIGN_OR_RETURN(table->int8, measure(table->policy));
+    if (table->int8 - table->bf16 <= kMostInt8RiseTogether) return absl::OkStatus();
+    int worst = -1;
+    for (int kind = 0; kind < kMatrixKinds; ++kind) {
+      if (!table->policy.int8[kind]) continue;
+      if (worst < 0 || table->kinds[kind] > table->kinds[worst]) worst = kind;
+    }
+    table->policy.int8[worst] = false;
+  }
+  table->int8 = table->bf16;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<FormatTable> MeasureFormats(const tensors::TensorSet& backbone,
@@ -86,7 +107,8 @@ absl::StatusOr<FormatTable> MeasureFormats(const tensors::TensorSet& backbone,
     only.int8[kind] = true;
     DS_ASSIGN_OR_RETURN(table.kinds[kind], measure(WeightFormat::kInt8, only));
   }
-  DS_ASSIGN_OR_RETURN(table.int8, measure(WeightFormat::kInt8, PolicyOf(table)));
+  DS_RETURN_IF_ERROR(ChooseKinds(
+      [&](const FormatPolicy& policy) { return measure(WeightFormat::kInt8, policy); }, &table));
   return table;
 }
 

@@ -125,7 +125,8 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   nlohmann::json config = DescribeConfig(imported.config, imported.parameters, set);
   if (formats) config[repository::kFormatTableField] = repository::FormatTableJson(*formats);
   std::optional<rwkv::FormatPolicy> policy;
-  if (formats) policy = rwkv::PolicyOf(*formats);
+  // A backbone that no kind in int8 suits is one that nobody measured it for.
+  if (formats && formats->policy.any()) policy = formats->policy;
   std::string fingerprint;
   DS_ASSIGN_OR_RETURN(manifest.self_test,
                       UnlessCut(set, MakeSelfTest(set, std::move(tokens), policy, available,

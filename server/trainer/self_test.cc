@@ -23,6 +23,7 @@ constexpr double kRoundingNatsPerToken = 1e-4;
 // A format's distance from fp32 varies with the instruction set about as much as it is large.
 constexpr double kFormatMargin = 4;
 constexpr double kLeastFormatTolerancePerToken = 0.01;
+// The most in any case: beyond it a tolerance would let a wrong model through.
 constexpr double kUnmeasuredTolerancePerToken = 0.1;
 
 // Measured in this order; what the first that fits gives is what is expected of all.
@@ -125,10 +126,23 @@ absl::StatusOr<repository::SelfTest> MakeSelfTest(const tensors::TensorSet& back
     DS_ASSIGN_OR_RETURN(const double loss,
                         Loss(backbone, format, int8_policy, tokens, pool, &tested));
     if (format == formats.front()) test.expected_nll = loss;
-    test.tolerance[name] = format == rwkv::WeightFormat::kFloat32
-                               ? kRoundingNatsPerToken * count
-                               : std::max(kFormatMargin * std::abs(loss - test.expected_nll),
-                                          kLeastFormatTolerancePerToken * count);
+    if (format == rwkv::WeightFormat::kFloat32) {
+      test.tolerance[name] = kRoundingNatsPerToken * count;
+      continue;
+    }
+    const double distance = std::abs(loss - test.expected_nll);
+    const double most = kUnmeasuredTolerancePerToken * count;
+    if (distance <= most) {
+      test.tolerance[name] =
+          std::clamp(kFormatMargin * distance, kLeastFormatTolerancePerToken * count, most);
+    } else if (format == rwkv::WeightFormat::kInt8) {
+      test.tolerance.erase(name);  // it spoils this model: no server is to take it
+    } else {
+      return absl::InvalidArgumentError(
+          StrCat("self-test: expected a loss in ", name, " within ", most, " nats of ",
+                 test.expected_nll, " (", kUnmeasuredTolerancePerToken, " a token), found ", loss,
+                 ": the model does not stand ", name, " (", backbone.source(), ")"));
+    }
   }
   test.tokens = std::move(tokens);
   if (fingerprint != nullptr) *fingerprint = std::move(tested);

@@ -22,6 +22,8 @@ TEST(FormatTable, APolicySurvivesTheManifest) {
   table.fp32 = table.bf16 = table.int8 = 1.25;
   table.kinds.fill(1.25);
   table.kinds[static_cast<int>(rwkv::MatrixKind::kFfnValue)] = 1.5;
+  table.policy = rwkv::FormatPolicy::Default();
+  table.policy.int8[static_cast<int>(rwkv::MatrixKind::kFfnValue)] = false;
   const nlohmann::json json = FormatTableJson(table);
   EXPECT_EQ(json["bits_per_byte"]["int8 ffn.value only"], 1.5);
   EXPECT_EQ(json["text_bytes"], 2048);
@@ -29,7 +31,7 @@ TEST(FormatTable, APolicySurvivesTheManifest) {
   const auto policy =
       FormatPolicyOf(WithConfig({{kFormatTableField, nlohmann::json::parse(text)}}));
   ASSERT_TRUE(policy.ok()) << policy.status();
-  EXPECT_EQ(*policy, rwkv::PolicyOf(table));
+  EXPECT_EQ(*policy, table.policy);
 }
 
 TEST(FormatTable, WithoutATableTheDefaultHolds) {
