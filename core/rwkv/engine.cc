@@ -109,7 +109,11 @@ Engine::Engine(std::shared_ptr<const Weights> weights, const Options& options,
 }
 
 std::string Engine::numerics() const {
-  return StrCat(WeightFormatName(weights_->format), "/", kernels::IsaName(kernels::ActiveIsa()));
+  const bool partly =
+      weights_->format == WeightFormat::kInt8 && weights_->policy != FormatPolicy::Default();
+  return StrCat(WeightFormatName(weights_->format),
+                partly ? StrCat("(", weights_->policy.Letters(), ")") : "", "/",
+                kernels::IsaName(kernels::ActiveIsa()));
 }
 
 absl::Status Engine::Check(std::span<const Segment> batch) {

@@ -71,7 +71,9 @@ class Engine {
   const Weights& weights() const { return *weights_; }
   const Config& config() const { return weights_->config; }
   const Options& options() const { return options_; }
-  // What computes, e.g. "bf16/avx512": goes into records.
+  // What computes: "bf16/avx512", "int8/avx512"; where not every kind of matrix is int8, which are:
+  // "int8(rkvoKh)/avx512" (FormatPolicy::Letters). Engines of one backbone that say the same give
+  // the same bits. Goes into records.
   std::string numerics() const;
 
  private:

@@ -273,6 +273,7 @@ absl::StatusOr<std::shared_ptr<const Weights>> Weights::Load(const tensors::Tens
     auto weights = std::make_shared<Weights>();
     DS_ASSIGN_OR_RETURN(weights->config, Config::FromTensors(set));
     weights->format = format;
+    if (format == WeightFormat::kInt8) weights->policy = policy;
     DS_RETURN_IF_ERROR(Read(set, policy, stopping, weights.get()));
     DS_ASSIGN_OR_RETURN(weights->fingerprint, tensors::Fingerprint(set, stopping));
     return std::shared_ptr<const Weights>(std::move(weights));

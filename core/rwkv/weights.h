@@ -50,6 +50,8 @@ struct Weights {
   // Of the matrices that `int8` names int8 where this is int8, and bf16 for the others; else of
   // all.
   WeightFormat format;
+  // Which are int8; none where `format` is another.
+  FormatPolicy policy;
   // SHA-256 fingerprint of the tensors it was made from (tensors::Fingerprint).
   std::string fingerprint;
   // LayerNorm of ln0 already applied; [V][D] as stored: fp32 in format fp32, else bf16.

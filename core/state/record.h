@@ -42,7 +42,7 @@ struct Record {
   std::string id;           // set by the store
   std::string model;        // the model's name, without "models/"
   std::string fingerprint;  // of the backbone, 64 hexadecimal digits
-  std::string numerics;     // "bf16/avx512"
+  std::string numerics;     // "bf16/avx512", as rwkv::Engine::numerics
   absl::Time created;       // set by the store
   int64_t token_count = 0;  // since the empty state
   Lineage lineage;

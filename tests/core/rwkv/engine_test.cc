@@ -31,6 +31,29 @@ std::vector<int32_t> RandomTokens(int count, uint32_t seed, int vocab = 50) {
   return tokens;
 }
 
+// What goes by this name is held to be equal to the bit.
+TEST(EngineNumerics, NameWhichMatricesAreInt8) {
+  const tensors::TensorSet set = RandomBackbone(SmallConfig(), 5);
+  const std::string isa(kernels::IsaName(kernels::ActiveIsa()));
+  kernels::ThreadPool pool(1);
+  const auto numerics = [&](WeightFormat format, const FormatPolicy& policy) {
+    return Engine(Weights::Load(set, format, policy).value(),
+                  {.max_tokens = 1, .max_sequences = 1, .slots = 1}, pool)
+        .numerics();
+  };
+  EXPECT_EQ(numerics(WeightFormat::kInt8, FormatPolicy::Default()), "int8/" + isa);
+  EXPECT_EQ(numerics(WeightFormat::kInt8, {}), "int8()/" + isa);
+  EXPECT_EQ(numerics(WeightFormat::kBfloat16, FormatPolicy::Default()), "bf16/" + isa);
+  EXPECT_EQ(numerics(WeightFormat::kFloat32, {}), "fp32/" + isa);
+  const std::string names[kMatrixKinds] = {"kvoKVh", "rvoKVh", "rkoKVh", "rkvKVh",
+                                           "rkvoVh", "rkvoKh", "rkvoKV"};
+  for (int kind = 0; kind < kMatrixKinds; ++kind) {
+    FormatPolicy policy = FormatPolicy::Default();
+    policy.int8[kind] = false;
+    EXPECT_EQ(numerics(WeightFormat::kInt8, policy), "int8(" + names[kind] + ")/" + isa);
+  }
+}
+
 // Every combination of weight format and instruction set of this machine.
 class EngineEverywhere : public ::testing::TestWithParam<std::tuple<WeightFormat, kernels::Isa>> {
  protected:
