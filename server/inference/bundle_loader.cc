@@ -73,6 +73,18 @@ absl::Status BundleLoader::CheckFits(const VerifiedBundle& bundle,
   return SelfTestTolerance(manifest.self_test, bundle.format).status();
 }
 
+bool BundleLoader::CanShare(const repository::Manifest& manifest, const Shared& shared) const {
+  const rwkv::Weights& weights = *shared.session->weights;
+  const repository::Component* backbone = manifest.Find(kBackbone);
+  if (backbone == nullptr || backbone->digest != weights.fingerprint) return false;
+  // What cannot be chosen or read is not shared: the load says what is wrong with it.
+  const auto format = options_.choose_format(manifest, shared.parameters);
+  if (!format.ok() || *format != weights.format) return false;
+  if (*format != rwkv::WeightFormat::kInt8) return true;
+  const auto policy = repository::FormatPolicyOf(manifest);
+  return policy.ok() && *policy == weights.policy;
+}
+
 absl::StatusOr<VerifiedBundle> BundleLoader::Verify(
     std::shared_ptr<const repository::Manifest> manifest, const Shared& shared, int64_t freed_bytes,
     const Stopping& stopping) const {

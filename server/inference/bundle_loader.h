@@ -49,7 +49,7 @@ class BundleLoader {
       return AvailableMemoryBytes(ReadMemoryFiles());
     };
   };
-  // A live version of the same backbone, with the parameters that were counted when it was loaded.
+  // A live version, with the parameters that were counted when it was loaded.
   struct Shared {
     std::shared_ptr<const ModelSession> session;
     int64_t parameters = 0;
@@ -59,10 +59,14 @@ class BundleLoader {
   BundleLoader(const repository::Repository* repository, Options options)
       : repository_(repository), options_(std::move(options)) {}
 
+  // Whether what `shared` holds is, to the bit, what loading `manifest` would give: the same
+  // backbone, in the format chosen for this one, with the same matrices in int8.
+  bool CanShare(const repository::Manifest& manifest, const Shared& shared) const;
+
   // Files, hashes, tokenizer, special tokens, self-test tolerance, memory. `freed_bytes` is memory
-  // that will be given back before the load. `shared` may be null. The status says what is wrong
-  // with which file or field; RESOURCE_EXHAUSTED when memory is short. `stopping` ends it early,
-  // with CANCELLED.
+  // that will be given back before the load. `shared` may be null, and is one that CanShare. The
+  // status says what is wrong with which file or field; RESOURCE_EXHAUSTED when memory is short.
+  // `stopping` ends it early, with CANCELLED.
   absl::StatusOr<VerifiedBundle> Verify(std::shared_ptr<const repository::Manifest> manifest,
                                         const Shared& shared, int64_t freed_bytes,
                                         const Stopping& stopping) const;

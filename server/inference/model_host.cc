@@ -518,10 +518,9 @@ BundleLoader::Shared ModelHost::SharedBackbone(const std::string& model,
   const auto found = models_.find(model);
   if (found == models_.end()) return {};
   for (const auto& [number, version] : found->second.versions) {
-    if (IsLive(version.status.state) && version.session != nullptr &&
-        version.session->weights->fingerprint == BackboneOf(&manifest)) {
-      return {version.session, version.status.parameters};
-    }
+    if (!IsLive(version.status.state) || version.session == nullptr) continue;
+    BundleLoader::Shared shared = {version.session, version.status.parameters};
+    if (loader_.CanShare(manifest, shared)) return shared;
   }
   return {};
 }

@@ -6,7 +6,7 @@
 //    a newest version that failed is not replaced by an older one.
 // 2. At most two backbones are live for a model, and of each at most two versions: one that takes
 //    calls and one whose streams end; so up to four versions are live. Versions that share a
-//    backbone share its weights.
+//    backbone share its weights where both hold them in the same formats.
 // 3. Who replaces a version of another backbone keeps it live for calls that name its states, until
 //    a third backbone wants its place.
 // 4. Whoever finds no place waits, verified, and is forgotten for a newer one. The oldest then

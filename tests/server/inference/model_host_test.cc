@@ -272,6 +272,37 @@ TEST_F(ModelHostTest, VersionsThatDoNotFitTheirManifestAreRejected) {
   }
 }
 
+TEST_F(ModelHostTest, WeightsAreSharedOnlyWhereTheSameMatricesAreInt8) {
+  const auto publish = [&](const nlohmann::json& kinds) {
+    PublishModel(repository(), "a", 1, SetStep, {{"weight_formats", {{"int8", kinds}}}});
+  };
+  publish({"att.key", "head"});
+  ModelHostOptions options;
+  options.weights = rwkv::WeightFormat::kInt8;
+  Start(std::move(options));
+  const auto first = WaitServing(1)->weights;
+  publish({"att.key"});
+  const auto second = WaitServing(2)->weights;
+  EXPECT_NE(second, first);
+  EXPECT_EQ(second->fingerprint, first->fingerprint);
+  EXPECT_EQ(first->policy.Letters(), "kh");
+  EXPECT_EQ(second->policy.Letters(), "k");
+  publish({"att.key"});
+  EXPECT_EQ(WaitServing(3)->weights, second);
+  // A list that nobody understands is not passed over because something live could be shared.
+  publish({"att.keys"});
+  EXPECT_THAT(WaitForVersion(4, VersionState::kFailed).reason, HasSubstr("att.keys"));
+}
+
+TEST_F(ModelHostTest, WeightsAreSharedOnlyInTheFormatThatTheManifestIsServedIn) {
+  PublishModel(repository(), "a", 1);
+  Start();
+  EXPECT_EQ(WaitServing(1)->weights->format, rwkv::WeightFormat::kFloat32);
+  PublishModel(repository(), "a", 1,
+               [](repository::Manifest& manifest) { manifest.self_test.tolerance.erase("fp32"); });
+  EXPECT_EQ(WaitServing(2)->weights->format, rwkv::WeightFormat::kBfloat16);
+}
+
 TEST_F(ModelHostTest, AModelPublishedLaterIsServed) {
   Start();
   while (host_->Model("a").status().code() == absl::StatusCode::kUnavailable) {

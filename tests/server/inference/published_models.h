@@ -20,10 +20,11 @@ inline rwkv::Config ByteConfig() {
 }
 
 // The next version of `model`; its weights depend on `seed` alone. `edit` may spoil the manifest
-// first.
+// first; `config` is the backbone's.
 inline repository::Manifest PublishModel(
     const std::string& repository_path, const std::string& model, uint32_t seed,
-    const std::function<void(repository::Manifest&)>& edit = [](repository::Manifest&) {}) {
+    const std::function<void(repository::Manifest&)>& edit = [](repository::Manifest&) {},
+    nlohmann::json config = nlohmann::json::object()) {
   const tensors::TensorSet backbone = RandomBackbone(ByteConfig(), seed);
   repository::Manifest manifest;
   manifest.model = model;
@@ -36,7 +37,8 @@ inline repository::Manifest PublishModel(
   edit(manifest);
   return repository::Repository::Create(repository_path)
       .value()
-      ->Publish(std::move(manifest), {{.kind = "backbone", .tensors = &backbone}})
+      ->Publish(std::move(manifest),
+                {{.kind = "backbone", .tensors = &backbone, .config = std::move(config)}})
       .value();
 }
 
