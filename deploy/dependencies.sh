@@ -13,6 +13,7 @@ readonly LOCK=deploy/wheels.sha256 DOWNLOADS=build/downloads THIRD_PARTY=build/t
 
 # A tool counts as there when it can be called, wherever it came from.
 TOOLS=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache pkg-config:pkg-config python3:python3)
+# libpng-dev brings zlib1g-dev along.
 LIBRARIES=(
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler grpc-proto
   libabsl-dev prometheus-cpp-dev librocksdb-dev nlohmann-json3-dev libssl-dev libcli11-dev libspdlog-dev libpng-dev

@@ -26,8 +26,8 @@ bool LooksLikePth(std::string_view start);
 // joined by ".". Of a dict that has a dict under "state_dict" or "model" only that one is read,
 // with no name before its keys: what lies beside it is a trainer's. Values that are no tensors are
 // left out. INVALID_ARGUMENT naming `source`, entry or opcode, expected and found; among others for
-// code, compression, cycles, a name twice, views that are larger than the file, and more tensors or
-// names than fit the limits.
+// code, compression, cycles, a name twice, views that are larger than the file, more tensors or
+// names than fit the limits, and data that does not have the checksum of its zip entry.
 absl::StatusOr<TensorSet> ParsePth(std::string source, std::span<const std::byte> bytes,
                                    std::shared_ptr<const void> memory);
 // The same of a file, mapped.

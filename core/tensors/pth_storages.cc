@@ -145,6 +145,7 @@ absl::Status ReadZipPth(const std::string& source, std::span<const std::byte> by
                                  order->data.size());
     if (found != "little") return Refuse(source, order->name, "expected little, found another");
   }
+  DS_RETURN_IF_ERROR(CheckZipData(source, *program));
   DS_ASSIGN_OR_RETURN(*pickle, ParsePickle(source, program->name, program->data));
   if (pickle->bytes != program->data.size()) {
     return Refuse(source, program->name,
@@ -162,6 +163,7 @@ absl::Status ReadZipPth(const std::string& source, std::span<const std::byte> by
                     StrCat("expected ", size, " bytes for ", storage.elements, " ",
                            DTypeName(storage.dtype), ", found ", entry->data.size()));
     }
+    DS_RETURN_IF_ERROR(CheckZipData(source, *entry));
     storages->data.push_back(entry->data);
   }
   return absl::OkStatus();

@@ -1,9 +1,12 @@
+#include <zlib.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_format.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/tensors/zip_archive.h"
@@ -24,6 +27,7 @@ T Load(std::span<const std::byte> bytes, size_t at) {
 struct Declared {
   std::string_view name;
   uint64_t stored_bytes, bytes, header;
+  uint32_t checksum;
 };
 
 class Reader {
@@ -126,7 +130,8 @@ absl::StatusOr<Declared> Reader::ReadCentral(size_t* at) const {
       .name = {reinterpret_cast<const char*>(rest.data()) + kZipCentralBytes, name_bytes},
       .stored_bytes = Load<uint32_t>(rest, 20),
       .bytes = Load<uint32_t>(rest, 24),
-      .header = Load<uint32_t>(rest, 42)};
+      .header = Load<uint32_t>(rest, 42),
+      .checksum = Load<uint32_t>(rest, 16)};
   constexpr uint16_t kEncrypted = 1;
   if ((Load<uint16_t>(rest, 8) & kEncrypted) != 0) {
     return Refuse(entry.name, "expected a plain entry, found an encrypted one");
@@ -188,7 +193,9 @@ absl::StatusOr<ZipEntry> Reader::Locate(const Declared& declared, size_t* end) c
     return Refuse(declared.name, "expected the same name in its header, found another");
   }
   *end = declared.header + head + declared.bytes;
-  return ZipEntry{.name = declared.name, .data = local.subspan(head, declared.bytes)};
+  return ZipEntry{.name = declared.name,
+                  .data = local.subspan(head, declared.bytes),
+                  .checksum = declared.checksum};
 }
 
 absl::StatusOr<std::vector<ZipEntry>> Reader::Read() {
@@ -234,6 +241,21 @@ absl::StatusOr<std::vector<ZipEntry>> Reader::Read() {
 absl::StatusOr<std::vector<ZipEntry>> ReadZip(const std::string& source,
                                               std::span<const std::byte> bytes) {
   return Reader(source, bytes).Read();
+}
+
+uint32_t ZipChecksum(std::span<const std::byte> data) {
+  return static_cast<uint32_t>(
+      crc32_z(0, reinterpret_cast<const unsigned char*>(data.data()), data.size()));
+}
+
+absl::Status CheckZipData(const std::string& source, const ZipEntry& entry) {
+  if (entry.checksum == 0) return absl::OkStatus();
+  const uint32_t found = ZipChecksum(entry.data);
+  if (found == entry.checksum) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat(absl::CHexEscape(AbslView(entry.name.substr(0, 128))), ": expected CRC-32 ",
+             absl::StrFormat("%08x", entry.checksum), ", found ", absl::StrFormat("%08x", found),
+             ": the file is damaged (", source, ")"));
 }
 
 const ZipEntry* FindZipEntry(std::span<const ZipEntry> entries, std::string_view name) {

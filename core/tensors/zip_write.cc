@@ -1,4 +1,3 @@
-#include <array>
 #include <cstdint>
 
 #include "core/tensors/zip_archive.h"
@@ -13,43 +12,6 @@ constexpr uint16_t kUtf8Names = 1 << 11;      // flag
 constexpr uint16_t kPaddingExtraId = 0x4246;  // "FB", as PyTorch pads
 constexpr uint16_t kNewYear1980 =
     (1 << 5) | 1;  // every entry's date: the same input, the same bytes
-
-using Crc32Tables = std::array<std::array<uint32_t, 256>, 8>;
-
-// Tables that take eight bytes a step: table k holds the checksum of a byte k bytes before the end.
-constexpr Crc32Tables MakeCrc32Tables() {
-  Crc32Tables tables{};
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    uint32_t value = byte;
-    for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ ((value & 1) != 0 ? 0xedb88320u : 0u);
-    tables[0][byte] = value;
-  }
-  for (size_t k = 1; k < tables.size(); ++k) {
-    for (size_t byte = 0; byte < 256; ++byte) {
-      const uint32_t before = tables[k - 1][byte];
-      tables[k][byte] = (before >> 8) ^ tables[0][before & 0xff];
-    }
-  }
-  return tables;
-}
-
-constexpr Crc32Tables kCrc32 = MakeCrc32Tables();
-
-uint32_t Crc32(std::span<const std::byte> data) {
-  uint32_t crc = 0xffffffff;
-  const auto at = [&](size_t i) { return static_cast<uint32_t>(data[i]); };
-  while (data.size() >= 8) {
-    const uint32_t low = crc ^ (at(0) | at(1) << 8 | at(2) << 16 | at(3) << 24);
-    crc = kCrc32[7][low & 0xff] ^ kCrc32[6][(low >> 8) & 0xff] ^ kCrc32[5][(low >> 16) & 0xff] ^
-          kCrc32[4][low >> 24] ^ kCrc32[3][at(4)] ^ kCrc32[2][at(5)] ^ kCrc32[1][at(6)] ^
-          kCrc32[0][at(7)];
-    data = data.subspan(8);
-  }
-  for (const std::byte byte : data) {
-    crc = (crc >> 8) ^ kCrc32[0][(crc ^ static_cast<uint32_t>(byte)) & 0xff];
-  }
-  return ~crc;
-}
 
 template <typename T>
 void Put(std::string* out, T value) {
@@ -159,7 +121,7 @@ std::string WriteZip(std::span<const ZipEntry> entries) {
   std::string out, directory;
   out.reserve(bytes);
   for (const ZipEntry& entry : entries) {
-    const uint32_t crc = Crc32(entry.data);
+    const uint32_t crc = ZipChecksum(entry.data);
     PutCentral(&directory, entry, crc, out.size());
     PutLocal(&out, entry, crc);
     out.append(reinterpret_cast<const char*>(entry.data.data()), entry.data.size());
