@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/time/time.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
@@ -25,11 +26,29 @@ struct Arguments {
   std::string grace = "1h";
 };
 
+bool ParseGrace(const std::string& text, absl::Duration* grace) {
+  return absl::ParseDuration(text, grace) && *grace >= absl::ZeroDuration();
+}
+
+// What is wrong with an option's value; empty when nothing is.
+std::string CheckKeep(const std::string& text) {
+  int keep = 0;
+  if (absl::SimpleAtoi(text, &keep) && keep >= 1) return "";
+  return "expected at least 1, found " + text;
+}
+std::string CheckGrace(const std::string& text) {
+  absl::Duration grace;
+  return ParseGrace(text, &grace) ? "" : "expected a duration such as 1h, found " + text;
+}
+
+std::string Count(int number, const std::string& noun) {
+  return StrCat(number, " ", noun, number == 1 ? "" : "s");
+}
+
 absl::Status Collect(const Arguments& arguments) {
   absl::Duration grace;
-  if (!absl::ParseDuration(arguments.grace, &grace) || grace < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        StrCat("--grace: expected a duration such as 1h, found ", arguments.grace));
+  if (!ParseGrace(arguments.grace, &grace)) {
+    return absl::InvalidArgumentError("--grace: " + CheckGrace(arguments.grace));
   }
   DS_ASSIGN_OR_RETURN(const std::unique_ptr<repository::Repository> repository,
                       repository::Repository::Open(arguments.repository));
@@ -44,8 +63,9 @@ absl::Status Collect(const Arguments& arguments) {
     versions += report.versions_removed;
   }
   DS_ASSIGN_OR_RETURN(const repository::CollectReport report, repository->Collect(grace));
-  std::cout << "removed " << versions << " versions, " << report.blobs_removed << " blobs and "
-            << report.temporary_files_removed << " temporary files: " << report.bytes_freed
+  std::cout << "removed " << Count(versions, "version") << ", "
+            << Count(report.blobs_removed, "blob") << " and "
+            << Count(report.temporary_files_removed, "temporary file") << ": " << report.bytes_freed
             << " bytes\n";
   return absl::OkStatus();
 }
@@ -61,11 +81,12 @@ Command MakeCollectCommand(CLI::App& app) {
   collect
       ->add_option("--keep", arguments->keep, "How many of the newest versions of a model to keep")
       ->required()
-      ->check(CLI::PositiveNumber);
+      ->check(CheckKeep);
   collect->add_option("--name", arguments->name, "One model; without it all of them");
   collect
       ->add_option("--grace", arguments->grace,
                    "Younger blobs stay: longer than a publication or a load takes")
+      ->check(CheckGrace)
       ->capture_default_str();
   return {collect, [arguments] { return Collect(*arguments); }};
 }

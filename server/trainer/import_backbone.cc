@@ -52,12 +52,6 @@ absl::StatusOr<std::unique_ptr<const text::Tokenizer>> TokenizerFor(const Import
   return tokenizer;
 }
 
-absl::Status CheckChatTemplate(std::string_view text) {
-  if (text.empty() || text.find("{user}") != std::string_view::npos) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "chat_template: expected nothing, or a text with {user} in it, found another");
-}
-
 // Sizes, for people; a reader takes them from the tensors.
 nlohmann::json DescribeConfig(const rwkv::Config& config, int64_t parameters,
                               const tensors::TensorSet& set) {
@@ -87,6 +81,12 @@ absl::StatusOr<T> UnlessCut(const tensors::TensorSet& set, absl::StatusOr<T> res
 }
 
 }  // namespace
+
+absl::Status CheckChatTemplate(std::string_view text) {
+  if (text.empty() || text.find("{user}") != std::string_view::npos) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "chat_template: expected nothing, or a text with {user} in it, found another");
+}
 
 absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   DS_RETURN_IF_ERROR(repository::ValidateModelName(options.name));

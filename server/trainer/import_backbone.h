@@ -38,6 +38,9 @@ struct Imported {
   int64_t parameters = 0;
 };
 
+// INVALID_ARGUMENT for a text without {user}; empty is allowed.
+absl::Status CheckChatTemplate(std::string_view text);
+
 // The file stays mapped, its tensors are packed in one weight format at a time. Nothing is written
 // before everything is checked. Errors name the option or the tensor, expected and found;
 // RESOURCE_EXHAUSTED before anything is loaded when the model does not fit the memory; DATA_LOSS,

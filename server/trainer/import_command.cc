@@ -1,9 +1,12 @@
 #include <iomanip>
 #include <iostream>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "core/base/status.h"
+#include "core/text/tokenizer.h"
 #include "server/trainer/command.h"
 #include "server/trainer/import_backbone.h"
 #include "server/trainer/progress.h"
@@ -19,6 +22,21 @@ Files: PyTorch .pth and safetensors with the official RWKV-7 names, safetensors 
 web-rwkv (.st), rwkv.cpp .bin (FP32, FP16).
 A vocabulary of 65536 is World's: its tokenizer, and the chat template "User: {user}\n\nAssistant:".
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
+
+// What is wrong with an option's value, behind the option's name; empty when nothing is.
+std::string Problem(const absl::Status& status) {
+  const std::string message(status.message());
+  constexpr std::string_view kSubjectEnd = ": ";
+  const size_t end = message.find(kSubjectEnd);
+  return end == std::string::npos ? message : message.substr(end + kSubjectEnd.size());
+}
+std::string CheckName(const std::string& name) {
+  return Problem(repository::ValidateModelName(name));
+}
+std::string CheckTokenizer(const std::string& name) {
+  return name.empty() ? "" : Problem(text::MakeTokenizer(name).status());
+}
+std::string CheckTemplate(const std::string& text) { return Problem(CheckChatTemplate(text)); }
 
 void PrintText(const Imported& imported, const ImportOptions& options) {
   const repository::Manifest& manifest = imported.manifest;
@@ -71,18 +89,23 @@ Command MakeImportCommand(CLI::App& app) {
   CLI::App* import = app.add_subcommand("import", "Publish a model from a file of another engine");
   import->footer(kExamples);
   import->add_option("FILE", options.file, "The model to import")->required();
-  import->add_option("--name", options.name, "Name of the model: a-z 0-9 - . _")->required();
+  import->add_option("--name", options.name, "Name of the model: a-z 0-9 - . _")
+      ->required()
+      ->check(CheckName);
   import->add_option("--repository", options.repository, "Model repository; made when missing")
       ->required();
-  import->add_option("--tokenizer", options.tokenizer,
-                     "Tokenizer of the model: byte or world; by default the vocabulary says which");
+  import
+      ->add_option("--tokenizer", options.tokenizer,
+                   "Tokenizer of the model: byte or world; by default the vocabulary says which")
+      ->check(CheckTokenizer);
   import->add_option("--end-token", options.end_token, "Token that ends a text")
       ->capture_default_str();
   import->add_option("--separator-token", options.separator_token, "Token between two texts")
       ->capture_default_str();
-  import->add_option(
-      "--chat-template", options.chat_template,
-      "Text with {user} where the user's words go; empty: the model is not for chat");
+  import
+      ->add_option("--chat-template", options.chat_template,
+                   "Text with {user} where the user's words go; empty: the model is not for chat")
+      ->check(CheckTemplate);
   import->add_option("--self-test-text", options.self_test_text,
                      "Text whose loss tells servers that the model computes as it did here");
   import->add_flag("--json", arguments->json, "Print the result as one line of JSON");

@@ -3,12 +3,32 @@
 #include <exception>
 #include <iostream>
 #include <new>
+#include <string>
 #include <vector>
 
 #include "server/trainer/command.h"
 
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  dreamstate-trainer import rwkv7-g1-0.4b.pth --name rwkv7-0.4b --repository models
+  dreamstate-trainer collect --repository models --keep 5
+  dreamstate-trainer import --help
+Exit codes: 0 done, 1 failed, 2 wrong usage.)";
+
+// Names the program and the command, as failures do.
+std::string UsageMessage(const CLI::App* app, const CLI::Error& error) {
+  std::string program = app->get_name();
+  for (const CLI::App* command : app->get_subcommands()) program += " " + command->get_name();
+  return program + ": " + error.what() + "\nRun \"" + program + " --help\" for more.\n";
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   CLI::App app("Makes, imports and publishes models for dreamstate-server", "dreamstate-trainer");
+  app.footer(kExamples);
+  app.failure_message(UsageMessage);
   app.require_subcommand(1);
   app.set_version_flag("--version", "dreamstate-trainer " DREAMSTATE_VERSION);
   const std::vector<dreamstate::trainer::Command> commands = {

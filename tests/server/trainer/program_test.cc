@@ -67,11 +67,13 @@ TEST(Program, CollectKeepsTheNewestVersions) {
   }
   const Result collected = RunTrainer(absl::StrCat("collect --keep 2 --grace 0s", repository));
   EXPECT_EQ(collected.code, 0) << collected.err;
-  EXPECT_EQ(collected.out, "removed 1 versions, 0 blobs and 0 temporary files: 0 bytes\n");
+  EXPECT_EQ(collected.out, "removed 1 version, 0 blobs and 0 temporary files: 0 bytes\n");
   EXPECT_THAT(directory.Names("models/bundles/tiny"), ::testing::ElementsAre("2.json", "3.json"));
   EXPECT_EQ(RunTrainer("collect --keep 2 --repository /nowhere").code, 1);
-  EXPECT_EQ(RunTrainer(absl::StrCat("collect --keep 2 --grace soon", repository)).code, 1);
-  EXPECT_EQ(RunTrainer(absl::StrCat("collect --keep 0", repository)).code, 2);
+  EXPECT_EQ(RunTrainer(absl::StrCat("collect --keep 2 --grace soon", repository)).code, 2);
+  const Result none = RunTrainer(absl::StrCat("collect --keep 0", repository));
+  EXPECT_EQ(none.code, 2);
+  EXPECT_THAT(none.err, HasSubstr("collect: --keep: expected at least 1, found 0\n"));
 }
 
 TEST(Program, AFailureIsOneLineAndOne) {
@@ -109,15 +111,23 @@ TEST(Program, WrongUsageIsTwo) {
   for (const char* arguments :
        {"", "frobnicate", "import", "import x", "import x --name y",
         "import x --name y --repository z --end-token many", "import x y --name n --repository z",
-        "import x --name y --repository z --unknown"}) {
+        "import x --name y --repository z --unknown", "import x --name 'Bad Name' --repository z",
+        "import x --name y --repository z --tokenizer foo",
+        "import x --name y --repository z --chat-template hello",
+        "collect --repository z --keep 1 --grace -1h"}) {
     const Result result = RunTrainer(arguments);
     EXPECT_EQ(result.code, 2) << arguments;
-    EXPECT_NE(result.err, "") << arguments;
+    EXPECT_TRUE(absl::StartsWith(result.err, "dreamstate-trainer")) << result.err;
   }
+  EXPECT_THAT(RunTrainer("import x --name y").err,
+              HasSubstr("dreamstate-trainer import: --repository is required\n"));
 }
 
 TEST(Program, HelpAndVersionAreNoErrors) {
-  EXPECT_EQ(RunTrainer("--help").code, 0);
+  const Result help = RunTrainer("--help");
+  EXPECT_EQ(help.code, 0);
+  EXPECT_THAT(help.out, HasSubstr("Examples:"));
+  EXPECT_THAT(help.out, HasSubstr("Exit codes: 0 done, 1 failed, 2 wrong usage."));
   EXPECT_THAT(RunTrainer("import --help").out, HasSubstr("Examples:"));
   const Result version = RunTrainer("--version");
   EXPECT_EQ(version.code, 0);
