@@ -1,11 +1,15 @@
 #include "server/trainer/format_table.h"
 
 #include <algorithm>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/repository/format_table.h"
 #include "core/rwkv/footprint.h"
 #include "kernels/runtime/thread_pool.h"
 
@@ -63,6 +67,29 @@ absl::StatusOr<std::optional<rwkv::FormatTable>> MeasureWeightFormats(
       const rwkv::FormatTable table,
       rwkv::MeasureFormats(backbone, tokens, static_cast<int64_t>(kText.size()), pool));
   return table;
+}
+
+std::string DescribeWeightFormats(const nlohmann::json& config, int64_t parameters) {
+  if (!config.contains(repository::kFormatTableField)) {
+    return parameters > kMostMeasuredParameters
+               ? StrCat("not measured: more than ", kMostMeasuredParameters, " parameters")
+               : "not measured: in fp32 larger than the memory that is free";
+  }
+  const nlohmann::json& table = config[repository::kFormatTableField];
+  const nlohmann::json& losses = table["bits_per_byte"];
+  const nlohmann::json& int8 = table["int8"];
+  std::string others;
+  int count = 0;
+  for (int kind = 0; kind < rwkv::kMatrixKinds; ++kind) {
+    const std::string_view name = rwkv::MatrixKindName(static_cast<rwkv::MatrixKind>(kind));
+    if (std::find(int8.begin(), int8.end(), name) != int8.end()) continue;
+    StrAppend(&others, count++ == 0 ? " but " : ", ", name);
+  }
+  const auto loss = [&losses](const char* format) {
+    return absl::StrFormat("%s %.4f", format, losses[format].get<double>());
+  };
+  return StrCat("bits per byte ", loss("fp32"), ", ", loss("bf16"), ", ", loss("int8"),
+                "; int8 for ", count == rwkv::kMatrixKinds ? "no kind" : "all kinds" + others);
 }
 
 }  // namespace dreamstate::trainer

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "core/rwkv/format_policy.h"
 #include "core/tensors/tensor_set.h"
 #include "core/text/tokenizer.h"
+#include "nlohmann/json.hpp"
 #include "server/trainer/progress.h"
 
 namespace dreamstate::trainer {
@@ -21,5 +23,9 @@ inline constexpr int64_t kMostMeasuredParameters = 2'000'000'000;
 absl::StatusOr<std::optional<rwkv::FormatTable>> MeasureWeightFormats(
     const tensors::TensorSet& backbone, const text::Tokenizer& tokenizer, int32_t separator_token,
     std::optional<int64_t> available_bytes, const ProgressCallback& progress);
+
+// One line for people: what a backbone's `config` in the manifest says of it, or why it says
+// nothing.
+std::string DescribeWeightFormats(const nlohmann::json& config, int64_t parameters);
 
 }  // namespace dreamstate::trainer

@@ -80,6 +80,22 @@ absl::StatusOr<T> UnlessCut(const tensors::TensorSet& set, absl::StatusOr<T> res
   return result;
 }
 
+// The newest version of the model below `manifest`'s with the backbone that it has. What cannot be
+// read has none.
+std::optional<int64_t> SameBackboneVersion(const repository::Repository& repository,
+                                           const repository::Manifest& manifest) {
+  const auto versions = repository.ListVersions(manifest.model);
+  if (!versions.ok()) return std::nullopt;
+  for (const repository::VersionInfo& info : *versions) {
+    if (info.version >= manifest.version || !info.manifest.ok()) continue;
+    const repository::Component* backbone = info.manifest->Find("backbone");
+    if (backbone != nullptr && backbone->digest == manifest.Find("backbone")->digest) {
+      return info.version;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 absl::Status CheckChatTemplate(std::string_view text) {
@@ -144,6 +160,7 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
                                                            .tensors = &set,
                                                            .config = std::move(config),
                                                            .digest = std::move(fingerprint)}}));
+  imported.same_backbone_version = SameBackboneVersion(*repository, manifest);
   return imported;
 }
 

@@ -36,6 +36,8 @@ struct Imported {
   repository::Manifest manifest;
   rwkv::Config config;
   int64_t parameters = 0;
+  // The newest earlier version of the model with the same backbone, if any.
+  std::optional<int64_t> same_backbone_version;
 };
 
 // INVALID_ARGUMENT for a text without {user}; empty is allowed.

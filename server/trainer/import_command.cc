@@ -8,6 +8,7 @@
 #include "core/base/status.h"
 #include "core/text/tokenizer.h"
 #include "server/trainer/command.h"
+#include "server/trainer/format_table.h"
 #include "server/trainer/import_backbone.h"
 #include "server/trainer/progress.h"
 
@@ -38,11 +39,16 @@ std::string CheckTokenizer(const std::string& name) {
 }
 std::string CheckTemplate(const std::string& text) { return Problem(CheckChatTemplate(text)); }
 
+// The losses of a self-test are of the tokens behind the first.
+int64_t LossTokens(const repository::SelfTest& test) {
+  return static_cast<int64_t>(test.tokens.size()) - 1;
+}
+
 void PrintText(const Imported& imported, const ImportOptions& options) {
   const repository::Manifest& manifest = imported.manifest;
   const repository::Component& backbone = manifest.components.front();
   const rwkv::Config& config = imported.config;
-  const auto targets = static_cast<double>(manifest.self_test.tokens.size() - 1);
+  const auto targets = static_cast<double>(LossTokens(manifest.self_test));
   std::cout << "published    " << manifest.model << " version " << manifest.version << " in "
             << options.repository << "\n"
             << "fingerprint  " << backbone.digest << "\n"
@@ -52,17 +58,26 @@ void PrintText(const Imported& imported, const ImportOptions& options) {
             << config.state_bytes() << " bytes\n"
             << std::fixed << std::setprecision(4) << "self-test    "
             << manifest.self_test.expected_nll / targets << " nats a token over "
-            << std::setprecision(0) << targets << " tokens; tolerance" << std::setprecision(4);
+            << std::setprecision(0) << targets << " tokens; tolerance in nats a token"
+            << std::setprecision(4);
+  const char* separator = ": ";
   for (const auto& [format, tolerance] : manifest.self_test.tolerance.items()) {
-    std::cout << " " << format << " " << tolerance.get<double>() / targets;
+    std::cout << separator << format << " " << tolerance.get<double>() / targets;
+    separator = ", ";
   }
   std::cout << "\n";
+  std::cout << "weights      " << DescribeWeightFormats(backbone.config, imported.parameters)
+            << "\n";
+  if (imported.same_backbone_version) {
+    std::cout << "note         same backbone as version " << *imported.same_backbone_version
+              << "\n";
+  }
 }
 
 void PrintJson(const Imported& imported) {
   const repository::Manifest& manifest = imported.manifest;
   const repository::Component& backbone = manifest.components.front();
-  const nlohmann::ordered_json result = {
+  nlohmann::ordered_json result = {
       {"model", manifest.model},
       {"version", manifest.version},
       {"fingerprint", backbone.digest},
@@ -70,10 +85,13 @@ void PrintJson(const Imported& imported) {
       {"state_bytes", imported.config.state_bytes()},
       {"config", backbone.config},
       {"self_test",
-       {{"tokens", manifest.self_test.tokens.size()},
+       {{"tokens", LossTokens(manifest.self_test)},
         {"expected_nll", manifest.self_test.expected_nll},
         {"tolerance", manifest.self_test.tolerance}}},
   };
+  if (imported.same_backbone_version) {
+    result["same_backbone_version"] = *imported.same_backbone_version;
+  }
   std::cout << result.dump() << "\n";
 }
 
@@ -120,6 +138,8 @@ Command MakeImportCommand(CLI::App& app) {
               PrintJson(imported);
             } else {
               PrintText(imported, arguments->options);
+              std::cerr << "hint: serve it with \"dreamstate-server --repository "
+                        << arguments->options.repository << " --store states\"\n";
             }
             return absl::OkStatus();
           }};

@@ -17,6 +17,7 @@
 #include "core/tensors/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/trainer/format_table.h"
 #include "server/trainer/import_backbone.h"
 #include "tests/support/random_backbone.h"
 #include "tests/support/temporary_directory.h"
@@ -338,6 +339,27 @@ TEST(Import, RefusesOptionsThatDoNotFitTheModel) {
   options.repository = directory / "taken";
   EXPECT_THAT(std::string(ImportBackbone(options).status().message()),
               HasSubstr("expected a directory"));
+}
+
+TEST(Import, SaysWhatWeightFormatsCostOrWhyNobodyMeasured) {
+  rwkv::FormatTable table{.bytes = 2048, .fp32 = 1.25, .bf16 = 1.26, .int8 = 1.27};
+  table.kinds.fill(1.26);
+  const auto describe = [&table] {
+    return DescribeWeightFormats(
+        {{repository::kFormatTableField, repository::FormatTableJson(table)}}, 1000);
+  };
+  const std::string losses = "bits per byte fp32 1.2500, bf16 1.2600, int8 1.2700; int8 for ";
+  EXPECT_EQ(describe(), losses + "all kinds");
+  table.kinds[static_cast<int>(rwkv::MatrixKind::kFfnValue)] = 1.3;
+  table.kinds[static_cast<int>(rwkv::MatrixKind::kHead)] = 1.3;
+  EXPECT_EQ(describe(), losses + "all kinds but ffn.value, head");
+  table.kinds.fill(1.3);
+  EXPECT_EQ(describe(), losses + "no kind");
+  const nlohmann::json nothing = nlohmann::json::object();
+  EXPECT_EQ(DescribeWeightFormats(nothing, kMostMeasuredParameters + 1),
+            "not measured: more than 2000000000 parameters");
+  EXPECT_EQ(DescribeWeightFormats(nothing, kMostMeasuredParameters),
+            "not measured: in fp32 larger than the memory that is free");
 }
 
 }  // namespace

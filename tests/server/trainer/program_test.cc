@@ -49,14 +49,24 @@ TEST(Program, ImportPrintsWhatItPublished) {
   EXPECT_EQ(text.code, 0) << text.err;
   EXPECT_THAT(text.out, HasSubstr("tiny version 1"));
   EXPECT_THAT(text.out, HasSubstr("6915bd6ce8a0e6f2"));
-  EXPECT_EQ(text.err, "");
+  EXPECT_THAT(text.out,
+              HasSubstr(" nats a token over 98 tokens; tolerance in nats a token: bf16 "));
+  EXPECT_THAT(text.out, HasSubstr("\nweights      bits per byte fp32 "));
+  EXPECT_THAT(text.out, HasSubstr("; int8 for "));
+  EXPECT_THAT(text.out, ::testing::Not(HasSubstr("note ")));
+  EXPECT_EQ(text.err, absl::StrCat("hint: serve it with \"dreamstate-server --repository ",
+                                   directory / "models", " --store states\"\n"));
   const Result machine = RunTrainer(arguments + " --json");
   EXPECT_EQ(machine.code, 0) << machine.err;
   const auto json = nlohmann::json::parse(machine.out);
+  EXPECT_EQ(machine.err, "");
   EXPECT_EQ(json["version"], 2);
+  EXPECT_EQ(json["same_backbone_version"], 1);
+  EXPECT_EQ(json["self_test"]["tokens"], 98);
   EXPECT_EQ(json["model"], "tiny");
   EXPECT_EQ(json["config"]["layers"], 12);
   EXPECT_GT(json["self_test"]["expected_nll"], 0);
+  EXPECT_THAT(RunTrainer(arguments).out, HasSubstr("note         same backbone as version 2\n"));
 }
 
 TEST(Program, CollectKeepsTheNewestVersions) {
