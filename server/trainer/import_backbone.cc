@@ -1,5 +1,6 @@
 #include "server/trainer/import_backbone.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -80,6 +81,22 @@ absl::StatusOr<T> UnlessCut(const tensors::TensorSet& set, absl::StatusOr<T> res
   return result;
 }
 
+// States come in the same kinds of files (core/state/layouts.h).
+absl::Status CheckIsNoState(const tensors::TensorSet& set) {
+  if (set.Find("emb.weight") != nullptr) return absl::OkStatus();
+  const auto& all = set.tensors();
+  const bool record = set.metadata().contains("dreamstate");
+  const bool tuned = std::any_of(all.begin(), all.end(), [](const tensors::Tensor& tensor) {
+    return tensor.name.ends_with(".att.time_state");
+  });
+  // A list of the rwkv package: its tensors have numbers for names.
+  const bool list = set.Find("0") != nullptr && set.Find("2") != nullptr;
+  if (!record && !tuned && !list) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat("expected a model, found a state: keep it with \"dreamstate states upload ",
+             set.source(), "\""));
+}
+
 // The newest version of the model below `manifest`'s with the backbone that it has. What cannot be
 // read has none.
 std::optional<int64_t> SameBackboneVersion(const repository::Repository& repository,
@@ -110,6 +127,7 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
     DS_RETURN_IF_ERROR(text::MakeTokenizer(options.tokenizer).status());
   }
   DS_ASSIGN_OR_RETURN(const tensors::TensorSet set, tensors::ImportBackbone(options.file));
+  DS_RETURN_IF_ERROR(CheckIsNoState(set));
   Imported imported;
   DS_ASSIGN_OR_RETURN(imported.config, rwkv::Config::FromTensors(set));
   for (const tensors::Tensor& tensor : set.tensors()) imported.parameters += tensor.elements();

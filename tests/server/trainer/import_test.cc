@@ -362,5 +362,24 @@ TEST(Import, SaysWhatWeightFormatsCostOrWhyNobodyMeasured) {
             "not measured: in fp32 larger than the memory that is free");
 }
 
+TEST(Import, ADownloadedStateIsNamedAsOne) {
+  TemporaryDirectory directory;
+  ImportOptions options = TinyOptions(directory);
+  options.file = directory / "alice.safetensors";
+  const std::vector<float> values(4);
+  const auto file =
+      tensors::SerializeSafetensors({{{.name = "wkv",
+                                       .dtype = tensors::DType::kF32,
+                                       .shape = {4},
+                                       .data = std::as_bytes(std::span(values))}}},
+                                    {{"dreamstate", "{}"}, {"dreamstate_sha256", ""}});
+  ASSERT_TRUE(file.ok()) << file.status();
+  WriteAll(options.file, *file);
+  const absl::Status status = ImportBackbone(options).status();
+  EXPECT_EQ(status.message(),
+            "expected a model, found a state: keep it with \"dreamstate states upload " +
+                options.file + "\"");
+}
+
 }  // namespace
 }  // namespace dreamstate::trainer

@@ -69,6 +69,19 @@ TEST(Program, ImportPrintsWhatItPublished) {
   EXPECT_THAT(RunTrainer(arguments).out, HasSubstr("note         same backbone as version 2\n"));
 }
 
+TEST(Program, AStateIsNamedAsOne) {
+  TemporaryDirectory directory;
+  for (const char* name : {"peft_time_state_bf16.pth", "state_pip_list_f32.pth"}) {
+    const std::string file = absl::StrCat(DREAMSTATE_TEST_DATA "/golden/", name);
+    const Result result = RunTrainer(
+        absl::StrCat("import '", file, "' --name tiny --repository '", directory / "models", "'"));
+    EXPECT_EQ(result.code, 1);
+    EXPECT_THAT(result.err, HasSubstr(absl::StrCat("expected a model, found a state: keep it with "
+                                                   "\"dreamstate states upload ",
+                                                   file, "\"")));
+  }
+}
+
 TEST(Program, CollectKeepsTheNewestVersions) {
   TemporaryDirectory directory;
   const std::string repository = absl::StrCat(" --repository '", directory / "models", "'");
