@@ -160,10 +160,11 @@ std::string Explain(const absl::Status& status) {
     }
   }
   if (const auto precondition = DetailOf<google::rpc::PreconditionFailure>(status)) {
-    for (const auto& violation : precondition->violations()) {
-      Add("; ", violation.subject(), &line);
-      Add(": ", violation.description(), &line);
-      break;
+    // A message that names the subject tells what is wrong with it, too.
+    if (precondition->violations_size() > 0 &&
+        !absl::StrContains(line, precondition->violations(0).subject())) {
+      Add("; ", precondition->violations(0).subject(), &line);
+      Add(": ", precondition->violations(0).description(), &line);
     }
   }
   if (const auto resource = DetailOf<google::rpc::ResourceInfo>(status)) {

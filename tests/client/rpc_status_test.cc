@@ -55,6 +55,10 @@ TEST(RpcStatus, ShowsFingerprintsAndResourcesThatTheMessageLeavesOut) {
   EXPECT_EQ(Explain(FromRpc(
                 ErrorWith(grpc::StatusCode::FAILED_PRECONDITION, "another backbone", failure))),
             "not possible: another backbone; states/x: backbone aa, expected bb");
+  const std::string message = "states/x: expected backbone a, found b";
+  EXPECT_EQ(Explain(FromRpc(ErrorWith(grpc::StatusCode::FAILED_PRECONDITION, message, failure))),
+            "not possible: " + message)
+      << "a message that names the state is not repeated";
   google::rpc::ResourceInfo resource;
   resource.set_resource_name("states/x");
   EXPECT_EQ(Explain(FromRpc(ErrorWith(grpc::StatusCode::NOT_FOUND, "no such state", resource))),
