@@ -1,6 +1,7 @@
 // dreamstate models {list, show, versions}
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/strings/ascii.h"
@@ -10,6 +11,7 @@
 #include "absl/strings/str_replace.h"
 #include "client/cli/arguments.h"
 #include "client/cli/commands.h"
+#include "client/cli/rejected_version.h"
 #include "client/names.h"
 
 namespace dreamstate::cli {
@@ -28,6 +30,16 @@ std::string ShowFollow(const v1::Model& model) {
   if (!model.pinned_version().empty())
     absl::StrAppend(&follow, "; pinned to version ", NumberOf(model.pinned_version()));
   return follow;
+}
+
+// "version 5", "version 5, pinned", "version 5 (6 failed)".
+std::string ShowServing(const v1::Model& model, const std::optional<v1::ModelVersion>& rejected) {
+  std::string serving = model.serving_version().empty()
+                            ? "-"
+                            : absl::StrCat("version ", NumberOf(model.serving_version()),
+                                           model.pinned_version().empty() ? "" : ", pinned");
+  if (rejected) absl::StrAppend(&serving, " (", rejected->version(), " failed)");
+  return serving;
 }
 
 // "fp32", or "int8 (72 matrices int8, 4 bf16)".
@@ -61,11 +73,10 @@ absl::Status List(Session& session) {
       session.output().Json(model);
       continue;
     }
-    table.Add({model.name(),
-               model.serving_version().empty()
-                   ? "-"
-                   : absl::StrCat("version ", NumberOf(model.serving_version()),
-                                  model.pinned_version().empty() ? "" : ", pinned"),
+    const absl::StatusOr<std::optional<v1::ModelVersion>> rejected =
+        FindRejected(**client, model, session.Call());
+    if (!rejected.ok()) return rejected.status();
+    table.Add({model.name(), ShowServing(model, *rejected),
                ShowCount(model.backbone().parameters()), absl::StrCat(model.backbone().layers()),
                absl::StrCat(model.backbone().width()), model.tokenizer(), model.weight_format(),
                model.device(), ShowBytes(model.state_bytes())});

@@ -1,11 +1,14 @@
 // dreamstate models reload
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/arguments.h"
 #include "client/cli/commands.h"
+#include "client/cli/exit_codes.h"
+#include "client/cli/rejected_version.h"
 #include "client/names.h"
 
 namespace dreamstate::cli {
@@ -22,16 +25,22 @@ absl::Status Reload(Session& session, const std::string& name, bool wait) {
   if (!reloaded.ok()) return reloaded.status();
   if (output.json()) {
     output.Json(*reloaded);
-    return absl::OkStatus();
+  } else {
+    const std::string& serving = reloaded->model().serving_version();
+    output.Line(absl::StrCat(reloaded->model().name(), "  serves ",
+                             serving.empty() ? "nothing yet" : serving));
+    if (!reloaded->retried_versions().empty()) {
+      output.Note(
+          absl::StrCat("tried again: version ", absl::StrJoin(reloaded->retried_versions(), ", ")));
+    }
   }
-  const std::string& serving = reloaded->model().serving_version();
-  output.Line(absl::StrCat(reloaded->model().name(), "  serves ",
-                           serving.empty() ? "nothing yet" : serving));
-  if (!reloaded->retried_versions().empty()) {
-    output.Note(
-        absl::StrCat("tried again: version ", absl::StrJoin(reloaded->retried_versions(), ", ")));
-  }
-  return absl::OkStatus();
+  if (!wait) return absl::OkStatus();  // nothing is decided yet
+  const absl::StatusOr<std::optional<v1::ModelVersion>> rejected =
+      FindRejected(**client, reloaded->model(), session.Call());
+  if (!rejected.ok()) return rejected.status();
+  if (!rejected->has_value()) return absl::OkStatus();
+  return PartFailedError(
+      absl::StrCat("version ", (*rejected)->version(), " was rejected: ", (*rejected)->reason()));
 }
 
 }  // namespace
@@ -40,7 +49,7 @@ void AddModelsReload(CLI::App& parent, Session& session) {
   CLI::App* command = AddCommand(
       parent, "reload",
       "Look for new versions now, and give rejected ones another chance; waits until the newest "
-      "serves or was rejected",
+      "serves (exit code 0) or was rejected (1)",
       "  dreamstate models reload tiny\n"
       "  dreamstate models reload tiny --no-wait");
   const auto name = std::make_shared<std::string>();

@@ -58,14 +58,16 @@ struct FakeServer::Models : v1::ModelService::Service {
   grpc::Status ListModelVersions(grpc::ServerContext*, const v1::ListModelVersionsRequest* request,
                                  v1::ListModelVersionsResponse* response) override {
     if (grpc::Status status = fake.Begin(); !status.ok()) return status;
-    for (const int number : {3, 2}) {
+    const std::lock_guard lock(fake.mutex_);
+    for (const int number : {4, 3, 2}) {
+      if (number == 4 && fake.rejected_.empty()) continue;
       v1::ModelVersion* version = response->add_versions();
       version->set_name(absl::StrCat(request->parent(), "/versions/", number));
       version->set_version(number);
       version->set_state(number == 3 ? v1::ModelVersion::SERVING : v1::ModelVersion::FAILED);
       if (number == 2) version->set_reason("self-test: not finite");
+      if (number == 4) version->set_reason(fake.rejected_);
       version->mutable_self_test()->set_expected_nll(1.5);
-      const std::lock_guard lock(fake.mutex_);
       version->set_pinned(version->name() == fake.pinned_);
     }
     return grpc::Status::OK;

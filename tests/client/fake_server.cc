@@ -186,6 +186,11 @@ void FakeServer::SetFile(const std::string& bytes, const std::string& sha256,
   file_name_ = file_name;
 }
 
+void FakeServer::RejectNewest(const std::string& reason) {
+  const std::lock_guard lock(mutex_);
+  rejected_ = reason;
+}
+
 void FakeServer::SetChatTemplate(const std::string& text) {
   const std::lock_guard lock(mutex_);
   chat_template_ = text;

@@ -59,6 +59,8 @@ class FakeServer {
   void SetFile(const std::string& bytes, const std::string& sha256, const std::string& file_name);
   // Of models/alpha, which is then the only model that is listed.
   void SetChatTemplate(const std::string& text);
+  // Every model has a version 4, which was rejected for this reason.
+  void RejectNewest(const std::string& reason);
 
   // What arrived so far.
   int calls() const;
@@ -115,6 +117,7 @@ class FakeServer {
   std::string file_, file_sha256_, file_name_;
   std::string chat_template_;
   std::string pinned_;
+  std::string rejected_;
   std::map<std::string, v1::State> states_;
   int made_ = 0;
 
