@@ -23,7 +23,8 @@ def find_protos():
         files = sorted(pathlib.Path(place).glob("dreamstate/v1/*.proto")) if place else []
         if files:
             return pathlib.Path(place), files
-    raise SystemExit("no dreamstate/v1/*.proto: say with DREAMSTATE_PROTO where they are")
+    looked = ", ".join(str(place) for place in PLACES if place)
+    raise SystemExit(f"no dreamstate/v1/*.proto in {looked}: say with DREAMSTATE_PROTO where they are")
 
 
 def dependencies():

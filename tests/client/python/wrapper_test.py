@@ -47,9 +47,26 @@ class WrapperTest(ServerTest):
     def test_a_refused_document_is_an_error_after_the_others(self):
         found = []
         with self.assertRaisesRegex(ValueError, "empty"):
-            for harvested in self.client.harvest({"good": "text", "empty": ""}):
-                found.append(harvested.document_id)
+            self.client.harvest(
+                {"good": "text", "empty": ""}, on_state=lambda state: found.append(state.document_id))
         self.assertEqual(found, ["good"])
+
+    def test_a_harvest_is_done_when_it_returns(self):
+        self.client.harvest({"a": "text"}, labels=["eager"])
+        (state,) = self.client.states(labels=["eager"])
+        self.client.delete_state(state)
+
+    def test_wrong_arguments_are_named_before_anything_is_sent(self):
+        with self.assertRaisesRegex(TypeError, "documents: expected"):
+            self.client.harvest("text")
+        for call in (self.client.score, self.client.decode):
+            with self.assertRaisesRegex(TypeError, "source: expected .* found int"):
+                call("x", source=0)
+        with self.assertRaisesRegex(TypeError, "state: expected .* found HarvestedState"):
+            self.client.get_state(state_service_pb2.HarvestedState())
+
+    def test_the_version_is_that_of_the_package(self):
+        self.assertRegex(dreamstate.__version__, r"^\d+\.\d+\.\d+")
 
     def test_a_decode_streams_and_is_the_same_with_the_same_seed(self):
         state = self.harvest()
@@ -134,15 +151,16 @@ class WrapperTest(ServerTest):
 
     def test_the_example_runs(self):
         spec = importlib.util.spec_from_file_location("story", ROOT / "client/python/examples/story.py")
-        arguments, sys.argv = sys.argv, ["story.py", self.address]
-        out = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(out):
-                spec.loader.exec_module(importlib.util.module_from_spec(spec))
-        finally:
-            sys.argv = arguments
-        self.assertIn("models/tiny serves models/tiny/versions/1", out.getvalue())
-        self.assertIn("branch 2: ", out.getvalue())
+        for model in ([], ["tiny"]):
+            arguments, sys.argv = sys.argv, ["story.py", self.address, *model]
+            out = io.StringIO()
+            try:
+                with contextlib.redirect_stdout(out):
+                    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            finally:
+                sys.argv = arguments
+            self.assertIn("models/tiny serves models/tiny/versions/1", out.getvalue())
+            self.assertIn("branch 2: ", out.getvalue())
 
 
 if __name__ == "__main__":

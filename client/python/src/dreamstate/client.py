@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
@@ -134,15 +134,19 @@ class Client:
         every: int | None = None,
         keep_tokens: bool = False,
         source: StateRef | None = None,
-    ) -> Iterator[state_service_pb2.HarvestedState]:
-        """Reads documents, given as {id: text} or as messages, and yields a state for each; with
-        `every` one after every so many tokens and at the end. Raises ValueError for a document that
-        the server refuses, after the states of the others."""
+        on_state: Callable[[state_service_pb2.HarvestedState], object] | None = None,
+    ) -> list[state_service_pb2.HarvestedState]:
+        """Reads documents, given as {id: text} or as messages, and returns a state for each when all
+        are kept; with `every` one after every so many tokens and at the end. on_state, when given, is
+        called with each as it arrives. Raises ValueError when the server refuses a document; the
+        states of the others are kept all the same, and on_state saw them."""
+        if isinstance(documents, (str, bytes, bytearray)):
+            raise TypeError("documents: expected {id: text} or Document messages, found a single text")
         options = state_service_pb2.HarvestOptions(
             model=_model_name(model),
             keep_tokens=keep_tokens,
             annotations=_annotations(labels, time_to_live),
-            source_state=_state_name(source) if source else "",
+            source_state=_optional_state_name(source, "source"),
             request_id=uuid.uuid4().hex,
         )
 
@@ -158,15 +162,19 @@ class Client:
                 for document in documents:
                     yield state_service_pb2.HarvestStatesRequest(document=document)
 
+        harvested = []
         refused = []
         for response in self.state_service.HarvestStates(requests(), timeout=self.timeout):
             kind = response.WhichOneof("message")
             if kind == "state":
-                yield response.state
+                harvested.append(response.state)
+                if on_state is not None:
+                    on_state(response.state)
             elif kind == "error":
                 refused.append(f"{response.error.document_id}: {response.error.message}")
         if refused:
             raise ValueError("; ".join(refused))
+        return harvested
 
     def states(
         self,
@@ -181,7 +189,7 @@ class Client:
         request = state_service_pb2.ListStatesRequest(
             model=_model_name(model),
             labels=labels,
-            parent=_state_name(parent) if parent else "",
+            parent=_optional_state_name(parent, "parent"),
             order=orders.OLDEST_FIRST if oldest_first else orders.NEWEST_FIRST,
         )
         while True:
@@ -313,8 +321,8 @@ class Client:
                 temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed
             ),
         )
-        if source:
-            request.source.state = _state_name(source)
+        if name := _optional_state_name(source, "source"):
+            request.source.state = name
         if len(prompt) > 0:
             request.prompt.CopyFrom(_text_input(prompt))
         if save:
@@ -335,8 +343,8 @@ class Client:
         request = decode_service_pb2.ScoreRequest(
             model=_model_name(model), target=_text_input(target), per_token=per_token
         )
-        if source:
-            request.source.state = _state_name(source)
+        if name := _optional_state_name(source, "source"):
+            request.source.state = name
         if len(context) > 0:
             request.context.CopyFrom(_text_input(context))
         return self.decode_service.Score(request, timeout=self.timeout)
@@ -359,9 +367,18 @@ def details_of(error: grpc.RpcError) -> list[Message]:
     return []
 
 
-def _state_name(state: StateRef) -> str:
+def _state_name(state: StateRef, argument: str = "state") -> str:
+    if not isinstance(state, (str, state_service_pb2.State)):
+        raise TypeError(
+            f"{argument}: expected a state's name, its id or a State, found {type(state).__name__}"
+        )
     name = state if isinstance(state, str) else state.name
     return name if name.startswith("states/") else f"states/{name}"
+
+
+def _optional_state_name(state: StateRef | None, argument: str) -> str:
+    """Empty for None and for an empty string."""
+    return "" if state is None or state == "" else _state_name(state, argument)
 
 
 def _model_name(name: str) -> str:
