@@ -121,8 +121,9 @@ class Conversation {
       if (status.ok()) continue;
       if (!lines_.interactive()) return status;
       // At a terminal a failed turn is no reason to lose the conversation.
-      session_.output().Error(absl::IsCancelled(status) ? "interrupted; this turn is forgotten"
-                                                        : client::Explain(status));
+      session_.output().Error(absl::IsCancelled(status)   ? "interrupted; this turn is forgotten"
+                              : IsPartFailedError(status) ? std::string(status.message())
+                                                          : client::Explain(status));
       session_.interrupts().Reset();
     }
   }
@@ -142,8 +143,7 @@ class Conversation {
       for (const absl::string_view line : absl::StrSplit(kHelp, '\n')) session_.output().Note(line);
       return absl::OkStatus();
     }
-    return absl::InvalidArgumentError(
-        absl::StrCat(words[0], " is not a command; /help lists them"));
+    return PartFailedError(absl::StrCat("no such chat command: ", words[0], "; /help lists them"));
   }
 
   absl::Status Answer(const std::string& user, int branches) {
@@ -192,7 +192,7 @@ class Conversation {
       int chosen;
       if (absl::SimpleAtoi(**line, &chosen) && chosen >= 0 && chosen < branches) return chosen;
       session_.output().Error(absl::StrCat("expected a number from 0 to ", branches - 1));
-      if (!lines_.interactive()) return absl::InvalidArgumentError("no branch was chosen");
+      if (!lines_.interactive()) return PartFailedError("no branch was chosen");
     }
   }
 
@@ -200,10 +200,10 @@ class Conversation {
     int branches = 3;
     if (words.size() > 2 || (words.size() == 2 && (!absl::SimpleAtoi(words[1], &branches) ||
                                                    branches < 1 || branches > 64))) {
-      return absl::InvalidArgumentError("/branch takes a number from 1 to 64");
+      return PartFailedError("/branch takes a number from 1 to 64");
     }
     if (turns_.empty() || turns_.back().user.empty()) {
-      return absl::InvalidArgumentError("there is no message yet that could be answered again");
+      return PartFailedError("there is no message yet that could be answered again");
     }
     const Turn last = turns_.back();
     turns_.pop_back();
@@ -214,14 +214,14 @@ class Conversation {
 
   absl::Status Undo() {
     if (turns_.empty() || turns_.back().user.empty())
-      return absl::InvalidArgumentError("there is nothing to undo");
+      return PartFailedError("there is nothing to undo");
     turns_.pop_back();
     session_.output().Note("the last message and its answer are forgotten");
     return absl::OkStatus();
   }
 
   absl::Status Save(const std::vector<std::string>& words) {
-    if (turns_.empty()) return absl::InvalidArgumentError("there is no state yet");
+    if (turns_.empty()) return PartFailedError("there is no state yet");
     v1::UpdateStateRequest request;
     request.set_name(turns_.back().state);
     request.mutable_update_mask()->add_paths("time_to_live");  // none: kept

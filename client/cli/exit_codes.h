@@ -18,7 +18,7 @@ enum ExitCode : int {
 absl::Status UsageError(absl::string_view message);
 bool IsUsageError(const absl::Status& status);
 
-// Some of many things failed, each of which was explained when it did; `message` counts them.
+// A part of what was asked for failed; `message` is the whole line that says so.
 absl::Status PartFailedError(absl::string_view message);
 bool IsPartFailedError(const absl::Status& status);
 

@@ -69,6 +69,16 @@ int Main(int argc, char** argv) {
   AddCommands(app, session);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    // Of a word that no group of commands knows there is no help.
+    const CLI::App* chosen = &app;
+    while (!chosen->get_subcommands().empty()) chosen = chosen->get_subcommands().front();
+    const bool is_command = chosen->get_subcommands([](const CLI::App*) { return true; }).empty();
+    const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+    if (is_command || unknown.empty()) return app.exit(help);
+    session.output().Error(absl::StrCat("no such command: ", client::OneLine(unknown[0]),
+                                        "; dreamstate --help lists them"));
+    return kExitUsage;
   } catch (const CLI::RequiredError& error) {
     const std::vector<std::string> unknown = app.remaining();
     if (unknown.empty()) {

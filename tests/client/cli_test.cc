@@ -321,6 +321,15 @@ TEST_F(CliTest, WhatIsProbablyAMistakeIsToldOrRefused) {
   const Process::Result unknown = Cli({"bogus"});
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_THAT(unknown.err, HasSubstr("no such command: bogus"));
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"bogus", "--help"}, {"states", "bogus", "--help"}}) {
+    const Process::Result help = Cli(words);
+    EXPECT_EQ(help.exit_code, 2);
+    EXPECT_THAT(help.err, HasSubstr("no such command: bogus"));
+  }
+  EXPECT_EQ(Cli({"states", "--help"}).exit_code, 0);
+  EXPECT_EQ(Cli({"chat"}, "/bogus\n").err,
+            "dreamstate: no such chat command: /bogus; /help lists them\n");
   const Process::Result seed = Cli({"decode", "text", "--seed", "-1"});
   EXPECT_EQ(seed.exit_code, 2);
   EXPECT_THAT(seed.err, HasSubstr("--seed"));
