@@ -114,7 +114,10 @@ absl::StatusOr<std::string> InputFile::ReadAt(int64_t offset, size_t most) const
 absl::Status CheckWritable(const std::string& path, bool replace) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) {
-    return errno == ENOENT ? absl::OkStatus() : Wrong(path, errno);
+    if (errno != ENOENT) return Wrong(path, errno);
+    // A new file needs a folder that takes it.
+    return access(DirectoryOf(path).c_str(), W_OK | X_OK) == 0 ? absl::OkStatus()
+                                                               : Wrong(path, errno);
   }
   if (S_ISDIR(info.st_mode)) return UsageError(absl::StrCat(path, ": is a directory"));
   if (!S_ISREG(info.st_mode)) return UsageError(absl::StrCat(path, ": is not a regular file"));

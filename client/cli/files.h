@@ -35,7 +35,7 @@ class InputFile {
 };
 
 // Whether a file may be written under this name: a usage error when something else than a regular
-// file has it, or when a file has it and `replace` is false.
+// file has it, when a file has it and `replace` is false, or when its folder takes no new file.
 absl::Status CheckWritable(const std::string& path, bool replace);
 
 // A file that gets its name when it is complete; until then it lies beside it under another, and

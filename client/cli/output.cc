@@ -7,11 +7,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/rpc_status.h"
 #include "google/protobuf/util/json_util.h"
+#include "nlohmann/json.hpp"
 
 namespace dreamstate::cli {
 namespace {
@@ -113,12 +116,45 @@ absl::Status Output::Finish() {
   return absl::DataLossError(absl::StrCat("standard output: ", std::strerror(errno)));
 }
 
+namespace {
+
+// Fields that are maps, which Protocol Buffers print in another order at each call.
+constexpr const char* kMapFields[] = {"arguments", "metrics", "matricesByFormat"};
+
+void SortMaps(nlohmann::ordered_json* value) {
+  for (nlohmann::ordered_json& part : *value) {
+    if (part.is_structured()) SortMaps(&part);
+  }
+  if (!value->is_object()) return;
+  for (const char* const field : kMapFields) {
+    // Objects of nlohmann::json are in order of their keys.
+    if (value->contains(field)) (*value)[field] = nlohmann::json((*value)[field]);
+  }
+  // Nearly every answer leaves the tokens out where they are kept: empty says nothing.
+  if (value->contains("keptTokens") && (*value)["keptTokens"].empty()) value->erase("keptTokens");
+}
+
+// `json` with the keys of its maps in order.
+std::string WithSortedMaps(std::string json) {
+  const bool has_maps = std::any_of(
+      std::begin(kMapFields), std::end(kMapFields),
+      [&](const char* field) { return absl::StrContains(json, absl::StrCat("\"", field, "\":")); });
+  if (!has_maps && !absl::StrContains(json, "\"keptTokens\":")) return json;
+  nlohmann::ordered_json parsed =
+      nlohmann::ordered_json::parse(json, nullptr, /*allow_exceptions=*/false);
+  if (parsed.is_discarded()) return json;
+  SortMaps(&parsed);
+  return parsed.dump();
+}
+
+}  // namespace
+
 std::string ToJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.always_print_primitive_fields = true;
   std::string json;
   if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) return "{}";
-  return json;
+  return WithSortedMaps(std::move(json));
 }
 
 Table::Table(std::vector<std::string> header, std::vector<bool> right_aligned)

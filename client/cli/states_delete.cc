@@ -82,6 +82,14 @@ std::string Counted(const v1::DeleteStatesResponse& found) {
   return absl::StrCat(ShowNumber(found.states(), "state"), ", ", ShowBytes(found.bytes()));
 }
 
+// The answer's fields, and whether it was a rehearsal.
+std::string Json(const v1::DeleteStatesResponse& answer, bool dry_run) {
+  nlohmann::ordered_json line =
+      nlohmann::ordered_json::parse(ToJson(answer), nullptr, /*allow_exceptions=*/false);
+  line["dryRun"] = dry_run;
+  return line.dump();
+}
+
 // Asks at the terminal.
 absl::StatusOr<bool> Confirm(Session& session, const v1::DeleteStatesResponse& found) {
   constexpr int kShown = 5;
@@ -115,7 +123,7 @@ absl::Status DeleteFiltered(Session& session, const Arguments& arguments) {
     if (!found.ok()) return found.status();
     if (arguments.dry_run) {
       if (output.json()) {
-        output.Json(*found);
+        output.Line(Json(*found, /*dry_run=*/true));
         return absl::OkStatus();
       }
       for (const std::string& name : found->sample()) output.Line(name);
@@ -140,7 +148,7 @@ absl::Status DeleteFiltered(Session& session, const Arguments& arguments) {
       (*client)->DeleteStates(filter, session.Call());
   if (!deleted.ok()) return deleted.status();
   if (output.json()) {
-    output.Json(*deleted);
+    output.Line(Json(*deleted, /*dry_run=*/false));
   } else {
     output.Line(absl::StrCat(Counted(*deleted), " deleted"));
   }

@@ -8,6 +8,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/exit_codes.h"
 #include "client/cli/files.h"
+#include "client/cli/flag_words.h"
 #include "client/cli/progress_bar.h"
 #include "client/cli/state_layouts.h"
 #include "client/names.h"
@@ -121,7 +122,8 @@ absl::Status Download(Session& session, const Arguments& arguments) {
   };
   handlers.on_bytes = [&](absl::string_view bytes) { return receiver.TakeBytes(bytes); };
   const absl::Status status = (*client)->DownloadState(request, handlers, session.Call());
-  return status.ok() ? receiver.Finish() : status;
+  if (!status.ok()) return InFlagWords(status, {{"dtype", "--dtype"}, {"layout", "--layout"}});
+  return receiver.Finish();
 }
 
 }  // namespace

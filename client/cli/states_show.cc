@@ -9,6 +9,7 @@
 #include "client/cli/arguments.h"
 #include "client/cli/commands.h"
 #include "client/cli/heat_map.h"
+#include "nlohmann/json.hpp"
 
 namespace dreamstate::cli {
 namespace {
@@ -46,12 +47,17 @@ void PrintState(Output& output, const v1::State& state) {
   line("size", absl::StrCat(ShowBytes(state.bytes()), ": ",
                             ShowShape(state.shape().layers(), state.shape().width(),
                                       state.shape().heads(), state.shape().head_size())));
-  line("numerics", state.numerics());
+  line("numerics", state.numerics().empty() ? "unknown" : state.numerics());
   line("next token", state.has_last_hidden() ? "known at once" : "known after the separator");
   line("made by", lineage.operation());
-  line("from",
-       lineage.parents().empty() ? "the empty state" : absl::StrJoin(lineage.parents(), ", "));
-  if (lineage.arguments().fields_size() > 0) line("arguments", ToJson(lineage.arguments()));
+  line("from", !lineage.parents().empty()        ? absl::StrJoin(lineage.parents(), ", ")
+               : lineage.operation() == "upload" ? "a file"
+                                                 : "the empty state");
+  if (lineage.arguments().fields_size() > 0) {
+    const nlohmann::json arguments =
+        nlohmann::json::parse(ToJson(lineage.arguments()), nullptr, /*allow_exceptions=*/false);
+    line("arguments", arguments.dump());  // in order of their keys
+  }
   if (lineage.tokens_read() > 0) {
     line("read",
          absl::StrFormat("%d tokens, sha-256 %s%s", lineage.tokens_read(), lineage.tokens_sha256(),

@@ -7,6 +7,7 @@
 #include "client/cli/arguments.h"
 #include "client/cli/commands.h"
 #include "client/cli/files.h"
+#include "client/cli/flag_words.h"
 #include "client/cli/progress_bar.h"
 #include "client/cli/state_layouts.h"
 #include "client/names.h"
@@ -23,6 +24,15 @@ struct Arguments {
   std::vector<std::string> labels;
   absl::Duration ttl = absl::ZeroDuration();
 };
+
+// Files of our own layout say how many tokens the state has read, others do not.
+std::string ShowTokens(const v1::State& state) {
+  const auto& made_with = state.lineage().arguments().fields();
+  const auto layout = made_with.find("layout");
+  const bool known = state.token_count() > 0 ||
+                     (layout != made_with.end() && layout->second.string_value() == "dreamstate");
+  return known ? ShowNumber(state.token_count(), "token") : "tokens unknown (--tokens says)";
+}
 
 absl::Status Upload(Session& session, const Arguments& arguments) {
   absl::StatusOr<std::unique_ptr<InputFile>> file =
@@ -53,16 +63,23 @@ absl::Status Upload(Session& session, const Arguments& arguments) {
   const absl::StatusOr<v1::State> state =
       (*client)->UploadState(std::move(options), bytes, session.Call());
   output.Progress("");
-  if (!state.ok()) return state.status();
+  if (!state.ok()) {
+    return InFlagWords(state.status(),
+                       {{"chunk", arguments.file == "-" ? "standard input" : arguments.file},
+                        {"options.dtype", "--dtype"},
+                        {"options.layout", "--layout"},
+                        {"options.token_count", "--tokens"},
+                        {"options.transposed", "--transposed"}});
+  }
   if (output.json()) {
     output.Json(*state);
     return absl::OkStatus();
   }
   const v1::StateShape& shape = state->shape();
   output.Line(
-      absl::StrCat(state->name(), "  ", ShowBytes(size), ": ",
+      absl::StrCat(state->name(), "  ", ShowBytes(state->bytes()), ": ",
                    ShowShape(shape.layers(), shape.width(), shape.heads(), shape.head_size()), ", ",
-                   ShowNumber(state->token_count(), "token")));
+                   ShowTokens(*state)));
   return absl::OkStatus();
 }
 

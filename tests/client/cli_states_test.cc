@@ -3,6 +3,7 @@
 
 #include "client/sha256.h"
 #include "gmock/gmock.h"
+#include "google/rpc/error_details.pb.h"
 #include "grpcpp/support/status.h"
 #include "gtest/gtest.h"
 #include "tests/client/cli_fixture.h"
@@ -110,7 +111,7 @@ TEST_F(CliStatesTest, AnUploadSaysWhatTheFileIs) {
       Cli({"states", "upload", file, "--layout", "canonical", "--dtype", "fp16", "--tokens", "9",
            "--transposed", "--label", "mine", "--ttl", "1h", "--model", "alpha"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, StartsWith("states/s1  2.0 MiB: "));
+  EXPECT_THAT(result.out, StartsWith("states/s1  "));
   EXPECT_THAT(result.out, EndsWith(", 9 tokens\n"));
   const FakeServer::Upload upload = server_.uploads().at(0);
   EXPECT_TRUE(upload.bytes == bytes);
@@ -137,7 +138,46 @@ TEST_F(CliStatesTest, AnUploadShowsItsProgress) {
   EXPECT_THAT(result.out, HasSubstr("[############............] 2.0 MiB of 4.0 MiB"));
 }
 
+TEST_F(CliStatesTest, ARefusedFileIsNamedByItsNameAndFlagsByTheirs) {
+  const std::string file = WriteFile("state.bin", "bytes");
+  google::rpc::BadRequest bad;
+  bad.add_field_violations()->set_field("chunk");
+  server_.FailNext(ErrorWith(grpc::StatusCode::INVALID_ARGUMENT,
+                             "chunk: the file: expected 8 bytes, found 5", bad));
+  EXPECT_EQ(Cli({"states", "upload", file}).err,
+            "dreamstate: invalid argument: " + file + ": expected 8 bytes, found 5\n");
+  bad.mutable_field_violations(0)->set_field("dtype");
+  server_.FailNext(ErrorWith(grpc::StatusCode::INVALID_ARGUMENT,
+                             "dtype: expected FLOAT32 or none for layout DREAMSTATE", bad));
+  EXPECT_EQ(Cli({"states", "download", "x", "--dtype", "bf16", "-o", PathOf("a")}).err,
+            "dreamstate: invalid argument: --dtype: expected fp32 or none for layout dreamstate\n");
+}
+
+TEST_F(CliStatesTest, AnUploadSaysWhatItsFileDoesNot) {
+  const Process::Result result = Cli({"states", "upload", "-"}, "bytes");
+  EXPECT_THAT(result.out, EndsWith(", tokens unknown (--tokens says)\n"));
+  const std::string shown = Cli({"states", "show", "s1"}).out;
+  EXPECT_THAT(shown, HasSubstr("  numerics     unknown\n"));
+  EXPECT_THAT(shown, HasSubstr("  from         a file\n"));
+}
+
 // ---- show and compare
+
+TEST_F(CliStatesTest, ArgumentsComeInOneOrderAndEmptyTokensNotAtAll) {
+  v1::State state;
+  state.set_name("states/args");
+  auto& fields = *state.mutable_lineage()->mutable_arguments()->mutable_fields();
+  for (const char* key : {"seed", "branch", "position", "document", "aa", "zz", "model"})
+    fields[key].set_number_value(1);
+  server_.AddState(state);
+  const std::string sorted =
+      R"({"aa":1,"branch":1,"document":1,"model":1,"position":1,"seed":1,"zz":1})";
+  EXPECT_THAT(Cli({"states", "show", "args", "--map", "none"}).out,
+              HasSubstr("  arguments    " + sorted + "\n"));
+  const std::string json = Cli({"states", "show", "args", "--json"}).out;
+  EXPECT_THAT(json, HasSubstr("\"arguments\":" + sorted));
+  EXPECT_THAT(json, Not(HasSubstr("keptTokens")));
+}
 
 TEST_F(CliStatesTest, ShowDrawsTheNumbersOfEveryHead) {
   const Process::Result result = Cli({"states", "show", "x"});
@@ -179,6 +219,9 @@ TEST_F(CliStatesTest, ShowDrawsAPicture) {
   EXPECT_THAT(result.err, StartsWith("wrote " + PathOf("map.png") + ", "));
   EXPECT_THAT(ReadFile("map.png"), StartsWith("\x89PNG\r\n"));
   EXPECT_EQ(Cli({"states", "show", "x", "--png", PathOf("map.png")}).exit_code, 2);
+  const Process::Result nowhere = Cli({"states", "show", "x", "--png", PathOf("nope/map.png")});
+  EXPECT_EQ(nowhere.exit_code, 2);
+  EXPECT_EQ(nowhere.out, "") << "known before anything is printed";
   EXPECT_EQ(Cli({"states", "show", "x", "--png", PathOf("map.png"), "--force"}).exit_code, 0);
 }
 
@@ -250,7 +293,11 @@ TEST_F(CliDeleteTest, ADryRunOnlyShows) {
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out, "states/a\nstates/b\n");
   EXPECT_EQ(result.err, "2 states, 2.0 KiB would be deleted\n");
+  EXPECT_THAT(Cli({"states", "delete", "--label", "draft", "--dry-run", "--json"}).out,
+              HasSubstr("\"dryRun\":true}"));
   EXPECT_EQ(server_.states().size(), 3u);
+  EXPECT_THAT(Cli({"states", "delete", "--label", "draft", "--yes", "--json"}).out,
+              HasSubstr("\"dryRun\":false}"));
 }
 
 TEST_F(CliDeleteTest, AScriptMustSayYes) {
