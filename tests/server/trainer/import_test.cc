@@ -343,17 +343,17 @@ TEST(Import, RefusesOptionsThatDoNotFitTheModel) {
 
 TEST(Import, SaysWhatWeightFormatsCostOrWhyNobodyMeasured) {
   rwkv::FormatTable table{.bytes = 2048, .fp32 = 1.25, .bf16 = 1.26, .int8 = 1.27};
-  table.kinds.fill(1.26);
+  table.policy.int8.fill(true);
   const auto describe = [&table] {
     return DescribeWeightFormats(
         {{repository::kFormatTableField, repository::FormatTableJson(table)}}, 1000);
   };
   const std::string losses = "bits per byte fp32 1.2500, bf16 1.2600, int8 1.2700; int8 for ";
   EXPECT_EQ(describe(), losses + "all kinds");
-  table.kinds[static_cast<int>(rwkv::MatrixKind::kFfnValue)] = 1.3;
-  table.kinds[static_cast<int>(rwkv::MatrixKind::kHead)] = 1.3;
+  table.policy.int8[static_cast<int>(rwkv::MatrixKind::kFfnValue)] = false;
+  table.policy.int8[static_cast<int>(rwkv::MatrixKind::kHead)] = false;
   EXPECT_EQ(describe(), losses + "all kinds but ffn.value, head");
-  table.kinds.fill(1.3);
+  table.policy.int8.fill(false);
   EXPECT_EQ(describe(), losses + "no kind");
   const nlohmann::json nothing = nlohmann::json::object();
   EXPECT_EQ(DescribeWeightFormats(nothing, kMostMeasuredParameters + 1),
