@@ -80,11 +80,14 @@ TEST_F(DecodeBatchTest, ARepeatSavesUnderTheSameRequestIds) {
 
 TEST_F(DecodeBatchTest, AnErrorOfTheRequestsEndsTheCallAndIsNotRepeated) {
   const BatchRequestAt requests =
-      [](int64_t index) -> absl::StatusOr<std::optional<v1::DecodeBatchRequest>> {
-    if (index == 1) return absl::UnavailableError("the disk went away");
-    v1::DecodeBatchRequest request;
-    request.set_id("a");
-    return request;
+      [&](int64_t index) -> absl::StatusOr<std::optional<v1::DecodeBatchRequest>> {
+    if (index == 0) {
+      v1::DecodeBatchRequest request;
+      request.set_id("a");
+      return request;
+    }
+    EXPECT_TRUE(server_.WaitForCalls(1));
+    return absl::UnavailableError("the disk went away");
   };
   EXPECT_EQ(client_->DecodeBatch(requests, handlers_),
             absl::UnavailableError("the disk went away"));
