@@ -39,11 +39,11 @@ absl::Status CheckSelfTestLength(size_t tokens);
 // without one (nobody measured it) int8 is left out unless nothing else fits, and no server takes
 // it for this bundle unless told to.
 // No tolerance is more than a tenth of a nat a token: int8 that is farther than that from what is
-// expected is left out. `fingerprint`, unless null, becomes that of the tensors as they were tested.
-// INVALID_ARGUMENT for tensors that are no backbone, a loss that is not finite, or one in bf16 that
-// far from what is expected; RESOURCE_EXHAUSTED before anything is loaded when no format fits;
-// DATA_LOSS when the tensors are others in another format (they may lie in a file that somebody
-// writes).
+// expected is left out. `fingerprint`, unless null, becomes that of the tensors as they were
+// tested. INVALID_ARGUMENT for tensors that are no backbone, a loss that is not finite, or one in
+// bf16 that far from what is expected; RESOURCE_EXHAUSTED before anything is loaded when no format
+// fits; DATA_LOSS when the tensors are others in another format (they may lie in a file that
+// somebody writes).
 absl::StatusOr<repository::SelfTest> MakeSelfTest(
     const tensors::TensorSet& backbone, std::vector<int32_t> tokens,
     std::optional<rwkv::FormatPolicy> policy = rwkv::FormatPolicy::Default(),

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <algorithm>
 #include <random>
 
 #include "tests/server/inference/serving_fixture.h"
