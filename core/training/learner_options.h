@@ -1,0 +1,58 @@
+// What a learner is made of; filled in from a run's config file (core/training/run_config.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/tensors/tensor_set.h"
+#include "core/training/learner.h"
+
+namespace dreamstate::training {
+
+// Sizes of a new backbone; 0 = the trainer's formula (ffn 4 D, ranks of spec section 1.2).
+struct BackboneSizes {
+  int vocab = 256;
+  int layers = 4;
+  int width = 256;
+  int head_size = 64;
+  int ffn_width = 0;
+  int rank_decay = 0, rank_iclr = 0, rank_value = 0, rank_gate = 0;
+};
+
+enum class TrainingMode {
+  kFull,         // all parameters
+  kStateTuning,  // only blocks.{i}.att.time_state, one state a label (spec section 3.5)
+};
+
+struct OptimiserOptions {
+  double beta1 = 0.9, beta2 = 0.99, eps = 1e-18;
+  double weight_decay = 0.1;
+  double clip = 1.0;  // global gradient norm
+};
+
+struct LearnerOptions {
+  BackboneSizes sizes;
+  // Fine-tuning: sizes come from these tensors (official names) instead; null = new parameters
+  // (spec section 3.1).
+  const tensors::TensorSet* initial = nullptr;
+  TrainingMode mode = TrainingMode::kFull;
+  int labels = 0;  // state tuning: how many states
+  OptimiserOptions optimiser;
+  bool bf16 = true;            // bf16 matrix products with fp32 masters where the device has them
+  std::string device = "cpu";  // "cpu" or "cuda"
+  int threads = 0;             // 0 = every processor
+  // Rows of the global batch that are computed at once; 0 = all of a rank's. Less memory, the
+  // same gradient.
+  int micro_batch_rows = 0;
+  int bank_slots = 0;
+  uint64_t seed = 0;
+  // torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) is read by
+  // core/training/distributed.h; one rank when it is not set.
+};
+
+// FAILED_PRECONDITION when the device is not there, INVALID_ARGUMENT naming the wrong size.
+absl::StatusOr<std::unique_ptr<Learner>> MakeBackboneLearner(const LearnerOptions& options);
+
+}  // namespace dreamstate::training
