@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -39,6 +40,8 @@ class Misaligned {
  public:
   explicit Misaligned(size_t size, float value = 0.0f)
       : size_(size), memory_(size + 2 * kGuard + 32, kGuardValue) {
+    // Without it GCC 12 warns of sizes that no vector can have.
+    if (size > memory_.size()) std::abort();
     const auto address = reinterpret_cast<uintptr_t>(memory_.data());
     begin_ = kGuard + (64 - address % 64) % 64 / sizeof(float) + 1;
     for (size_t i = 0; i < size; ++i) data()[i] = value;

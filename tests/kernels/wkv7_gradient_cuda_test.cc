@@ -57,8 +57,7 @@ double Error(const std::vector<float>& found, const Misaligned& expected) {
   return error / largest;
 }
 
-// Not inlined: GCC 12 warns of what would happen to a product of negative sizes.
-[[gnu::noinline]] size_t Elements(std::initializer_list<int> sizes) {
+size_t Elements(std::initializer_list<int> sizes) {
   size_t product = 1;
   for (const int size : sizes) product *= static_cast<size_t>(size);
   return product;
