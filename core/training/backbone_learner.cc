@@ -1,0 +1,348 @@
+// A backbone in training: MakeBackboneLearner (core/training/learner_options.h).
+#include <malloc.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/tensors/safetensors.h"
+#include "core/training/backbone.h"
+#include "core/training/learner_options.h"
+#include "core/training/loss.h"
+#include "core/training/optimiser.h"
+#include "core/training/state_bank.h"
+#include "kernels/runtime/cpu.h"
+
+namespace dreamstate::training {
+namespace {
+
+using torch::Tensor;
+
+// Exceptions of torch become statuses here and nowhere else.
+template <typename Body>
+auto Guarded(const Body& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const c10::OutOfMemoryError& error) {
+    return absl::ResourceExhaustedError(StrCat("training: ", error.what_without_backtrace()));
+  } catch (const c10::Error& error) {
+    return absl::InternalError(StrCat("training: ", error.what_without_backtrace()));
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("training: no memory left");
+  }
+}
+
+absl::Status CheckBatch(const Batch& batch, int vocab, int bank_slots, int labels) {
+  const auto wrong = [](std::string_view what) {
+    return absl::InvalidArgumentError(StrCat("batch: ", what));
+  };
+  const size_t tokens = size_t(std::max(batch.rows, 0)) * std::max(batch.tokens, 0);
+  if (tokens == 0) return wrong("expected at least one row and one token");
+  if (batch.inputs.size() != tokens || batch.targets.size() != tokens ||
+      batch.row.size() != static_cast<size_t>(batch.rows)) {
+    return wrong("its arrays do not have rows x tokens elements");
+  }
+  for (size_t i = 0; i < tokens; ++i) {
+    if (batch.inputs[i] < 0 || batch.inputs[i] >= vocab || batch.targets[i] < -1 ||
+        batch.targets[i] >= vocab) {
+      return wrong(StrCat("row ", i / batch.tokens, ": expected tokens in [0, ", vocab,
+                          "), found input ", batch.inputs[i], " and target ", batch.targets[i]));
+    }
+  }
+  for (const Row& row : batch.row) {
+    for (const int32_t slot : row.start_slots) {
+      if (slot < 0 || slot >= bank_slots) {
+        return wrong(StrCat("start slot ", slot, ": expected one of ", bank_slots));
+      }
+    }
+    if (row.keep_slot >= bank_slots) {
+      return wrong(StrCat("keep slot ", row.keep_slot, ": expected one of ", bank_slots));
+    }
+    if (labels > 0 && (row.label < 0 || row.label >= labels)) {
+      return wrong(StrCat("label ", row.label, ": expected one of ", labels));
+    }
+  }
+  return absl::OkStatus();
+}
+
+class BackboneLearner : public Learner {
+ public:
+  BackboneLearner(const LearnerOptions& options, const BackboneSizes& sizes, torch::Device device,
+                  int threads)
+      : options_(options),
+        device_(device),
+        products_(options.bf16 ? torch::kBFloat16 : torch::kFloat),
+        pool_(threads),
+        backbone_(sizes, device, torch::kFloat, pool_),
+        bank_(options.bank_slots, sizes, device) {}
+
+  absl::Status Initialise() {
+    if (options_.initial != nullptr) {
+      DS_RETURN_IF_ERROR(backbone_.Load(*options_.initial));
+      options_.initial = nullptr;  // need not outlive the call
+    } else {
+      backbone_.Initialise(options_.seed);
+    }
+    if (options_.mode == TrainingMode::kStateTuning) {
+      backbone_.RequireGradients(false);
+      const BackboneSizes& sizes = backbone_.sizes();
+      const int64_t n = sizes.head_size;
+      const auto like = torch::TensorOptions().device(device_).dtype(torch::kFloat);
+      trained_ = torch::zeros({options_.labels * sizes.layers * backbone_.heads() * n * n}, like);
+      gradients_ = torch::zeros_like(trained_);
+      time_state_ =
+          trained_.view({options_.labels, sizes.layers, backbone_.heads(), n, n}).detach();
+      time_state_.set_requires_grad(true);
+      time_state_.mutable_grad() = gradients_.view(time_state_.sizes());
+      // One group without weight decay.
+      optimiser_ = std::make_unique<AdamW>(options_.optimiser, trained_,
+                                           std::vector<int64_t>{0, 0, trained_.numel()});
+      return absl::OkStatus();
+    }
+    trained_ = backbone_.values();
+    gradients_ = backbone_.gradients();
+    std::vector<int64_t> groups(kParameterGroups, 0);
+    for (const Parameter& parameter : backbone_.parameters()) {
+      groups[static_cast<int>(GroupOf(parameter.name, parameter.shape))] += parameter.elements;
+    }
+    optimiser_ = std::make_unique<AdamW>(options_.optimiser, trained_, std::move(groups));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<StepResult> Step(const Batch& batch, double lr) override {
+    DS_RETURN_IF_ERROR(CheckBatch(batch, backbone_.sizes().vocab, bank_.slots(), options_.labels));
+    return Guarded([&]() -> absl::StatusOr<StepResult> {
+      const double scored = static_cast<double>(std::count_if(
+          batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
+      gradients_.zero_();
+      Tensor loss = torch::zeros({}, torch::TensorOptions().device(device_));
+      std::vector<std::pair<int, BackboneState>> kept;  // first row, final states
+      ForEachPiece(batch, [&](int first, int rows) {
+        Backbone::Result result = Run(batch, first, rows);
+        const Tensor part = CrossEntropy(result.logits.flatten(0, 1), Targets(batch, first, rows),
+                                         std::max(scored, 1.0));
+        part.backward();
+        loss.add_(part.detach());
+        kept.emplace_back(first, BackboneState{result.final_state.shift.detach(),
+                                               result.final_state.wkv.detach()});
+      });
+      // One wait for the device a step.
+      const Tensor sums = torch::stack({loss, gradients_.norm()}).cpu();
+      const float* values = sums.const_data_ptr<float>();
+      const StepResult out = {.loss = values[0],
+                              .grad_norm = values[1],
+                              .tokens = static_cast<int64_t>(batch.inputs.size())};
+      if (!std::isfinite(out.loss) || !std::isfinite(out.grad_norm)) return out;
+      const double clip = options_.optimiser.clip;
+      // The small number is the official one's: torch's clip_grad_norm_.
+      const double scale = clip > 0 ? std::min(1.0, clip / (out.grad_norm + 1e-6)) : 1.0;
+      optimiser_->Step(trained_, gradients_, lr, scale);
+      for (const auto& [first, state] : kept) {
+        bank_.Keep(std::span(batch.row).subspan(first, state.wkv.size(0)), state);
+      }
+      return out;
+    });
+  }
+
+  absl::StatusOr<EvaluationResult> Evaluate(const Batch& batch) override {
+    DS_RETURN_IF_ERROR(CheckBatch(batch, backbone_.sizes().vocab, bank_.slots(), options_.labels));
+    return Guarded([&]() -> absl::StatusOr<EvaluationResult> {
+      const torch::NoGradGuard no_gradients;
+      EvaluationResult out;
+      ForEachPiece(batch, [&](int first, int rows) {
+        const Backbone::Result result = Run(batch, first, rows);
+        const Tensor targets = Targets(batch, first, rows);
+        const Tensor logits = result.logits.flatten(0, 1).to(torch::kFloat);
+        const Tensor is_scored = targets.ge(0);
+        const Tensor picked =
+            torch::log_softmax(logits, -1).gather(1, targets.clamp_min(0).unsqueeze(1)).squeeze(1);
+        const Tensor nll = torch::where(is_scored, -picked, torch::zeros_like(picked));
+        const Tensor correct = logits.argmax(1).eq(targets).logical_and(is_scored);
+        const auto by_row = [&](const Tensor& values) {
+          return values.to(torch::kDouble).view({rows, batch.tokens}).sum(1);
+        };
+        const Tensor sums = torch::stack({by_row(nll), by_row(is_scored), by_row(correct)}).cpu();
+        const auto values = sums.accessor<double, 2>();
+        for (int row = 0; row < rows; ++row) {
+          out.row_nll.push_back(values[0][row]);
+          out.row_scored.push_back(static_cast<int64_t>(values[1][row]));
+          out.row_correct.push_back(static_cast<int64_t>(values[2][row]));
+          out.nll += out.row_nll.back();
+          out.scored += out.row_scored.back();
+          out.correct += out.row_correct.back();
+        }
+      });
+      return out;
+    });
+  }
+
+  absl::Status Save(const std::string& directory) override {
+    return Guarded([&]() -> absl::Status {
+      std::vector<Tensor> copies;
+      std::vector<tensors::Tensor> list;
+      for (const auto& [name, value] : Saved()) {
+        copies.push_back(value.detach().to(torch::kCPU).contiguous());
+        const Tensor& copy = copies.back();
+        list.push_back({.name = name,
+                        .dtype = tensors::DType::kF32,
+                        .shape = copy.sizes().vec(),
+                        .data = {static_cast<const std::byte*>(copy.const_data_ptr()),
+                                 static_cast<size_t>(copy.nbytes())}});
+      }
+      return tensors::WriteSafetensors(directory + "/learner.safetensors", list,
+                                       {{"steps", StrCat(optimiser_->steps())}});
+    });
+  }
+
+  absl::Status Restore(const std::string& directory) override {
+    return Guarded([&]() -> absl::Status {
+      DS_ASSIGN_OR_RETURN(const tensors::TensorSet set,
+                          tensors::ReadSafetensors(directory + "/learner.safetensors"));
+      const torch::NoGradGuard no_gradients;
+      for (auto& [name, value] : Saved()) {
+        const std::vector<int64_t> shape = value.sizes().vec();
+        DS_ASSIGN_OR_RETURN(const tensors::Tensor* tensor, set.Require(name, shape));
+        std::vector<float> values(value.numel());
+        DS_RETURN_IF_ERROR(tensors::ToFloat(*tensor, values));
+        Tensor target = value.detach();
+        target.copy_(torch::from_blob(values.data(), shape, torch::kFloat));
+      }
+      int64_t steps = -1;
+      const auto found = set.metadata().find("steps");
+      if (found == set.metadata().end() || !absl::SimpleAtoi(found->second, &steps) || steps < 0) {
+        return absl::InvalidArgumentError(
+            StrCat(set.source(), ": expected the number of steps in its metadata"));
+      }
+      optimiser_->set_steps(steps);
+      return absl::OkStatus();
+    });
+  }
+
+  absl::StatusOr<tensors::TensorSet> Export(bool fp32) override {
+    return Guarded([&]() -> absl::StatusOr<tensors::TensorSet> {
+      if (options_.mode == TrainingMode::kFull) return backbone_.Export(fp32);
+      const Tensor copy = time_state_.detach().to(torch::kCPU).transpose(0, 1).contiguous();
+      std::vector<tensors::Tensor> list;
+      for (int layer = 0; layer < backbone_.sizes().layers; ++layer) {
+        const Tensor part = copy[layer];
+        list.push_back({.name = StrCat("blocks.", layer, ".att.time_state"),
+                        .dtype = tensors::DType::kF32,
+                        .shape = part.sizes().vec(),
+                        .data = {static_cast<const std::byte*>(part.const_data_ptr()),
+                                 static_cast<size_t>(part.nbytes())}});
+      }
+      return tensors::TensorSet::Make("the states in training", std::move(list), {},
+                                      std::make_shared<Tensor>(copy));
+    });
+  }
+
+  int64_t parameters() const override { return trained_.numel(); }
+  std::string device() const override {
+    const std::string_view products = options_.bf16 ? " bf16" : " fp32";
+    if (device_.is_cuda()) return StrCat("cuda:", device_.index(), products);
+    return StrCat("cpu/", kernels::IsaName(kernels::ActiveIsa()), products);
+  }
+
+ private:
+  template <typename Body>
+  void ForEachPiece(const Batch& batch, const Body& body) const {
+    const int at_once = options_.micro_batch_rows > 0 ? options_.micro_batch_rows : batch.rows;
+    for (int first = 0; first < batch.rows; first += at_once) {
+      body(first, std::min(at_once, batch.rows - first));
+    }
+  }
+
+  Tensor Tokens(const std::vector<int32_t>& values, const Batch& batch, int first, int rows) const {
+    const Tensor view =
+        torch::from_blob(const_cast<int32_t*>(values.data()) + int64_t{first} * batch.tokens,
+                         {rows, batch.tokens}, torch::kInt);
+    return view.to(torch::TensorOptions().device(device_).dtype(torch::kLong));
+  }
+  Tensor Targets(const Batch& batch, int first, int rows) const {
+    return Tokens(batch.targets, batch, first, rows).flatten();
+  }
+
+  Backbone::Result Run(const Batch& batch, int first, int rows) const {
+    const std::span<const Row> row = std::span(batch.row).subspan(first, rows);
+    BackboneState initial = bank_.Start(row);
+    if (options_.mode == TrainingMode::kStateTuning) {
+      std::vector<int64_t> labels;
+      for (const Row& one : row) labels.push_back(one.label);
+      const Tensor index = torch::tensor(labels, torch::kLong).to(device_);
+      initial.wkv = time_state_.index_select(0, index);
+      initial.shift = torch::zeros({rows, backbone_.sizes().layers, 2, backbone_.sizes().width},
+                                   trained_.options());
+    }
+    return backbone_.Forward(Tokens(batch.inputs, batch, first, rows), initial, products_);
+  }
+
+  // What a checkpoint holds. Backbone values are saved also where only states are trained: a
+  // resumed run must not depend on the file that it began from.
+  std::vector<std::pair<std::string, Tensor>> Saved() const {
+    std::vector<std::pair<std::string, Tensor>> saved = {
+        {"backbone", backbone_.values()},
+        {"first_moment", optimiser_->first_moment()},
+        {"second_moment", optimiser_->second_moment()}};
+    if (options_.mode == TrainingMode::kStateTuning) saved.emplace_back("time_state", trained_);
+    if (bank_.slots() > 0) {
+      saved.emplace_back("bank.shift", bank_.shift());
+      saved.emplace_back("bank.wkv", bank_.wkv());
+    }
+    return saved;
+  }
+
+  LearnerOptions options_;
+  torch::Device device_;
+  torch::ScalarType products_;
+  kernels::ThreadPool pool_;
+  Backbone backbone_;
+  StateBank bank_;
+  Tensor trained_, gradients_, time_state_;
+  std::unique_ptr<AdamW> optimiser_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Learner>> MakeBackboneLearner(const LearnerOptions& options) {
+  BackboneSizes sizes;
+  if (options.initial != nullptr) {
+    DS_ASSIGN_OR_RETURN(sizes, SizesOf(*options.initial));
+  } else {
+    DS_ASSIGN_OR_RETURN(sizes, CompleteSizes(options.sizes));
+  }
+  if (options.mode == TrainingMode::kStateTuning && options.labels < 1) {
+    return absl::InvalidArgumentError("state tuning: expected at least one label");
+  }
+  torch::Device device(torch::kCPU);
+  if (options.device == "cuda") {
+    if (!torch::cuda::is_available()) {
+      return absl::FailedPreconditionError(
+          "device cuda: no CUDA device is here, or this build does not link LibTorch's CUDA half "
+          "(the preset cuda does)");
+    }
+    device = torch::Device(torch::kCUDA, 0);
+  } else if (options.device != "cpu") {
+    return absl::InvalidArgumentError(
+        StrCat("device: expected cpu or cuda, found \"", options.device, "\""));
+  }
+  const int threads = options.threads > 0
+                          ? options.threads
+                          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  torch::set_num_threads(threads);
+  // A step's large temporaries come back each step: giving their pages to the system and fetching
+  // them anew costs a sixth of the time.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
+  return Guarded([&]() -> absl::StatusOr<std::unique_ptr<Learner>> {
+    auto learner = std::make_unique<BackboneLearner>(options, sizes, device, threads);
+    DS_RETURN_IF_ERROR(learner->Initialise());
+    return std::unique_ptr<Learner>(std::move(learner));
+  });
+}
+
+}  // namespace dreamstate::training
