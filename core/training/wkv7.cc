@@ -1,6 +1,6 @@
 #include "core/training/wkv7.h"
 
-#include <string>
+#include <algorithm>
 #include <vector>
 
 #include "kernels/wkv7_gradient/wkv7_gradient.h"
@@ -81,7 +81,8 @@ class Wkv7Function : public torch::autograd::Function<Wkv7Function> {
  public:
   static variable_list forward(AutogradContext* context, const Tensor& r_, const Tensor& w_raw_,
                                const Tensor& k_, const Tensor& v_, const Tensor& a_,
-                               const Tensor& b_, const Tensor& initial_, int64_t pool) {
+                               const Tensor& b_, const Tensor& initial_or_empty, int64_t pool) {
+    const Tensor initial_ = initial_or_empty.numel() > 0 ? initial_or_empty : Tensor();
     const Tensor r = r_.contiguous(), w_raw = w_raw_.contiguous(), k = k_.contiguous(),
                  v = v_.contiguous(), a = a_.contiguous(), b = b_.contiguous(),
                  initial = Contiguous(initial_);
@@ -139,8 +140,10 @@ Wkv7Result Wkv7(const Tensor& r, const Tensor& w_raw, const Tensor& k, const Ten
                 const Tensor& a, const Tensor& b, const Tensor& initial_state,
                 kernels::ThreadPool& pool) {
   if (!HasKernel(r)) return Wkv7Chunked(r, w_raw, k, v, a, b, initial_state);
+  // torch's functions take no undefined inputs: an empty one stands for it.
+  const Tensor initial = initial_state.defined() ? initial_state : torch::empty({0}, r.options());
   const variable_list results =
-      Wkv7Function::apply(r, w_raw, k, v, a, b, initial_state, reinterpret_cast<int64_t>(&pool));
+      Wkv7Function::apply(r, w_raw, k, v, a, b, initial, reinterpret_cast<int64_t>(&pool));
   return {.y = results[0], .final_state = results[1]};
 }
 
