@@ -17,5 +17,7 @@ struct Command {
 Command MakeImportCommand(CLI::App& app);
 // collect: a repository keeps the newest versions of its models.
 Command MakeCollectCommand(CLI::App& app);
+// corpus: folders of files become a corpus to train on.
+Command MakeCorpusCommand(CLI::App& app);
 
 }  // namespace dreamstate::trainer

@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
   const std::vector<dreamstate::trainer::Command> commands = {
       dreamstate::trainer::MakeImportCommand(app),
       dreamstate::trainer::MakeCollectCommand(app),
+      dreamstate::trainer::MakeCorpusCommand(app),
   };
   try {
     app.parse(argc, argv);
