@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <numeric>
 #include <optional>
 #include <set>
 #include <span>
@@ -17,6 +16,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "core/base/file.h"
+#include "core/base/nearest.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/repository/manifest.h"
@@ -124,29 +124,6 @@ std::string FlagName(std::string_view name) {
   std::string flag = StrCat("--", name);
   std::replace(flag.begin(), flag.end(), '_', '-');
   return flag;
-}
-
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0]++;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
-
-// The known name that looks most like `name`.
-std::string Nearest(std::string_view name, std::span<const std::string> known) {
-  constexpr size_t kLongestName = 64;  // bounds the work, whatever was typed
-  const std::string_view wanted = name.substr(0, kLongestName);
-  return *std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
-    return EditDistance(wanted, a) < EditDistance(wanted, b);
-  });
 }
 
 std::string ExpectedNumber(const Option& option, std::string_view kind) {

@@ -17,6 +17,8 @@ struct Command {
 Command MakeImportCommand(CLI::App& app);
 // collect: a repository keeps the newest versions of its models.
 Command MakeCollectCommand(CLI::App& app);
+// train: a config file in, a run directory and published versions out.
+Command MakeTrainCommand(CLI::App& app);
 // corpus: folders of files become a corpus to train on.
 Command MakeCorpusCommand(CLI::App& app);
 

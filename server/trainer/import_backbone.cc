@@ -128,6 +128,11 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   }
   DS_ASSIGN_OR_RETURN(const tensors::TensorSet set, tensors::ImportBackbone(options.file));
   DS_RETURN_IF_ERROR(CheckIsNoState(set));
+  return PublishBackbone(set, options);
+}
+
+absl::StatusOr<Imported> PublishBackbone(const tensors::TensorSet& set,
+                                         const ImportOptions& options) {
   Imported imported;
   DS_ASSIGN_OR_RETURN(imported.config, rwkv::Config::FromTensors(set));
   for (const tensors::Tensor& tensor : set.tensors()) imported.parameters += tensor.elements();
@@ -142,6 +147,8 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   manifest.tokenizer = std::string(tokenizer->name());
   manifest.end_token = options.end_token;
   manifest.separator_token = options.separator_token;
+  manifest.metrics = options.metrics;
+  manifest.trainer_step = options.trainer_step;
   const bool world = tokenizer->name() == "world";
   manifest.chat_template =
       options.chat_template.value_or(std::string(world ? kWorldChatTemplate : ""));
@@ -173,11 +180,19 @@ absl::StatusOr<Imported> ImportBackbone(const ImportOptions& options) {
   options.progress("publish", bytes);
   DS_ASSIGN_OR_RETURN(const std::unique_ptr<repository::Repository> repository,
                       repository::Repository::Create(options.repository));
-  DS_ASSIGN_OR_RETURN(
-      manifest, repository->Publish(std::move(manifest), {{.kind = "backbone",
-                                                           .tensors = &set,
-                                                           .config = std::move(config),
-                                                           .digest = std::move(fingerprint)}}));
+  if (const auto versions = repository->ListVersions(manifest.model); versions.ok()) {
+    for (const repository::VersionInfo& info : *versions) {
+      if (!info.manifest.ok()) continue;
+      manifest.parents = {info.version};
+      break;
+    }
+  }
+  DS_ASSIGN_OR_RETURN(manifest, repository->Publish(std::move(manifest),
+                                                    {{.kind = "backbone",
+                                                      .tensors = &set,
+                                                      .config = std::move(config),
+                                                      .digest = std::move(fingerprint)}},
+                                                    options.allow_losing_components));
   imported.same_backbone_version = SameBackboneVersion(*repository, manifest);
   return imported;
 }

@@ -9,6 +9,8 @@
 #include "absl/status/statusor.h"
 #include "core/repository/manifest.h"
 #include "core/rwkv/config.h"
+#include "core/tensors/tensor_set.h"
+#include "nlohmann/json.hpp"
 #include "server/trainer/progress.h"
 
 namespace dreamstate::trainer {
@@ -30,6 +32,10 @@ struct ImportOptions {
   // What may be taken beside the mapped file; measured when not given.
   std::optional<int64_t> available_memory_bytes;
   ProgressCallback progress = [](std::string_view, int64_t) {};
+  // Of the manifest, where the model was trained here.
+  nlohmann::json metrics = nlohmann::json::object();
+  int64_t trainer_step = 0;
+  bool allow_losing_components = false;
 };
 
 struct Imported {
@@ -42,6 +48,12 @@ struct Imported {
 
 // INVALID_ARGUMENT for a text without {user}; empty is allowed.
 absl::Status CheckChatTemplate(std::string_view text);
+
+// Checks, measures, self-tests and publishes a backbone that is in memory or mapped; `options.file`
+// is not read. The newest version that can be read is the new one's parent. Errors as
+// ImportBackbone.
+absl::StatusOr<Imported> PublishBackbone(const tensors::TensorSet& set,
+                                         const ImportOptions& options);
 
 // The file stays mapped, its tensors are packed in one weight format at a time. Nothing is written
 // before everything is checked. Errors name the option or the tensor, expected and found;

@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
       dreamstate::trainer::MakeImportCommand(app),
       dreamstate::trainer::MakeCollectCommand(app),
       dreamstate::trainer::MakeCorpusCommand(app),
+      dreamstate::trainer::MakeTrainCommand(app),
   };
   try {
     app.parse(argc, argv);

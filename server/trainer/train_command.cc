@@ -1,0 +1,176 @@
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/tensors/import.h"
+#include "core/training/learner_options.h"
+#include "core/training/run.h"
+#include "core/training/run_config.h"
+#include "core/training/sources.h"
+#include "server/trainer/command.h"
+#include "server/trainer/import_backbone.h"
+#include "server/trainer/training_display.h"
+
+namespace dreamstate::trainer {
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  dreamstate-trainer train --config starter.json --run runs/starter
+  dreamstate-trainer train --config starter.json --run runs/starter --resume
+SIGTERM and Ctrl-C save a checkpoint and end with 0; --resume goes on from it.
+Exit codes: 0 done, 1 failed, 2 wrong usage.)";
+
+struct Arguments {
+  std::string config;
+  std::string run;
+  bool resume = false;
+};
+
+std::atomic<bool> g_stop = false;
+void Stop(int) { g_stop = true; }
+
+struct Data {
+  std::shared_ptr<const training::Corpus> corpus;  // null for tasks
+  std::unique_ptr<training::BatchSource> source;
+  std::vector<training::Batch> validation;
+  int labels = 0;
+};
+
+absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
+  Data data;
+  const training::BatchShape window = {.rows = config.batch.rows,
+                                       .tokens = config.validation.tokens};
+  if (config.data.source == "task") {
+    DS_ASSIGN_OR_RETURN(data.source, training::MakeTaskSource(config.data.task, config.batch,
+                                                              config.seed, /*held_out=*/false));
+    DS_ASSIGN_OR_RETURN(const std::unique_ptr<training::BatchSource> held_out,
+                        training::MakeTaskSource(config.data.task, config.batch, config.seed,
+                                                 /*held_out=*/true));
+    for (int i = 0; i < config.validation.task_batches; ++i) {
+      DS_ASSIGN_OR_RETURN(training::Batch batch, held_out->Next());
+      data.validation.push_back(std::move(batch));
+    }
+    return data;
+  }
+  DS_ASSIGN_OR_RETURN(data.corpus, training::Corpus::Open(config.data.corpus));
+  data.labels = static_cast<int>(data.corpus->labels().size());
+  if (config.data.source == "state-ready") {
+    DS_ASSIGN_OR_RETURN(data.source,
+                        training::MakeStateReadySource(data.corpus, config.batch,
+                                                       config.data.state_ready, config.seed));
+  } else if (config.data.source == "uniform") {
+    DS_ASSIGN_OR_RETURN(data.source,
+                        training::MakeUniformSource(data.corpus, config.batch, config.seed));
+  } else {
+    DS_ASSIGN_OR_RETURN(data.source, training::MakeRwkvLmSource(data.corpus, config.batch));
+  }
+  data.validation = training::HeldOutWindows(*data.corpus, training::Split::kValid, window,
+                                             config.validation.windows_per_label);
+  return data;
+}
+
+absl::StatusOr<std::unique_ptr<training::Learner>> MakeLearner(const training::RunConfig& config,
+                                                               const Data& data) {
+  training::LearnerOptions options;
+  options.sizes = config.model;
+  tensors::TensorSet initial;
+  if (!config.init.empty()) {
+    DS_ASSIGN_OR_RETURN(initial, tensors::ImportBackbone(config.init));
+    options.initial = &initial;
+  }
+  options.mode = config.mode;
+  options.labels = config.mode == training::TrainingMode::kStateTuning ? data.labels : 0;
+  options.optimiser = config.optimiser;
+  options.bf16 = config.bf16;
+  options.device = config.device;
+  options.threads = config.threads;
+  options.micro_batch_rows = config.micro_batch_rows;
+  options.bank_slots = data.source->bank_slots();
+  options.seed = config.seed;
+  return training::MakeBackboneLearner(options);
+}
+
+absl::StatusOr<int64_t> Publish(const training::PublishConfig& publish, training::Learner& learner,
+                                int64_t step, const nlohmann::json& metrics) {
+  DS_ASSIGN_OR_RETURN(const tensors::TensorSet set, learner.Export(/*fp32=*/false));
+  ImportOptions options;
+  options.name = publish.model;
+  options.repository = publish.repository;
+  options.metrics = metrics;
+  options.trainer_step = step;
+  options.allow_losing_components = publish.allow_losing_components;
+  DS_ASSIGN_OR_RETURN(const Imported imported, PublishBackbone(set, options));
+  return imported.manifest.version;
+}
+
+absl::Status Train(const Arguments& arguments) {
+  constexpr size_t kMostConfigBytes = 1 << 20;
+  DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(arguments.config, kMostConfigBytes));
+  training::Run run;
+  DS_ASSIGN_OR_RETURN(run.config, training::ParseRunConfig(arguments.config, text));
+  if (run.config.data.source == "task") {
+    run.config.model.vocab = training::TaskVocab(run.config.data.task);
+  }
+  run.directory = arguments.run;
+  DS_ASSIGN_OR_RETURN(Data data, OpenData(run.config));
+  run.validation = std::move(data.validation);
+  run.labels = data.labels;
+  DS_ASSIGN_OR_RETURN(const std::unique_ptr<training::Learner> learner,
+                      MakeLearner(run.config, data));
+
+  TrainingDisplay display(std::cout, isatty(STDOUT_FILENO) != 0);
+  display.Note(absl::StrFormat("%d parameters on %s, %d x %d tokens a step, %d steps",
+                               learner->parameters(), learner->device(), run.config.batch.rows,
+                               run.config.batch.tokens, run.config.schedule.steps));
+  training::RunHooks hooks;
+  hooks.on_step = [&](const training::RunProgress& progress) { display.Step(progress); };
+  hooks.on_validation = [&](const training::Validation& validation) {
+    display.Note(absl::StrFormat("validation at step %d: %.4f nats a token, %.2f %% right",
+                                 validation.step, validation.loss, 100 * validation.accuracy));
+  };
+  hooks.on_checkpoint = [&](int64_t, const std::string& path) {
+    display.Note("checkpoint " + path);
+  };
+  hooks.publish = [&](training::Learner& trained, int64_t step, const nlohmann::json& metrics) {
+    return Publish(run.config.publish, trained, step, metrics);
+  };
+  hooks.on_published = [&](int64_t step, const absl::StatusOr<int64_t>& version) {
+    display.Note(version.ok() ? StrCat("published ", run.config.publish.model, " version ",
+                                       *version, " at step ", step)
+                              : StrCat("publishing failed at step ", step, ": ",
+                                       StdView(version.status().message())));
+  };
+  hooks.stopping = [] { return g_stop.load(); };
+  std::signal(SIGTERM, Stop);
+  std::signal(SIGINT, Stop);
+  DS_ASSIGN_OR_RETURN(const training::RunOutcome outcome,
+                      training::Train(run, arguments.resume, *learner, *data.source, hooks));
+  display.Note(outcome.finished
+                   ? StrCat("done: ", outcome.step, " steps, see ", arguments.run)
+                   : StrCat("stopped at step ", outcome.step, "; --resume goes on from there"));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Command MakeTrainCommand(CLI::App& app) {
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App* train = app.add_subcommand("train", "Train a backbone, or states for one");
+  train->footer(kExamples);
+  train->add_option("--config", arguments->config, "The run's config, a JSON file")->required();
+  train->add_option("--run", arguments->run, "The run's directory")->required();
+  train->add_flag("--resume", arguments->resume, "Continue the run that is there");
+  return {.app = train, .run = [arguments] { return Train(*arguments); }};
+}
+
+}  // namespace dreamstate::trainer
