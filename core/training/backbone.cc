@@ -362,8 +362,12 @@ Backbone::Result Backbone::Forward(const Tensor& tokens, const BackboneState& in
     states.push_back(wkv);
   }
   x = torch::layer_norm(x, {d}, value("ln_out.weight"), value("ln_out.bias"), kLayerNormEps);
-  return {.logits = Linear(x.to(products), value("head.weight"), products),
+  return {.hidden = x.to(products),
           .final_state = {.shift = torch::stack(shifts, 1), .wkv = torch::stack(states, 1)}};
+}
+
+Tensor Backbone::Head(const Tensor& hidden, torch::ScalarType products) const {
+  return Linear(hidden, value("head.weight"), products);
 }
 
 }  // namespace dreamstate::training

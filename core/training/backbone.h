@@ -62,13 +62,15 @@ class Backbone {
   void RequireGradients(bool wanted);
 
   struct Result {
-    torch::Tensor logits;  // [B][T][V], in the products' type
+    torch::Tensor hidden;  // [B][T][D], the output of ln_out, in the products' type
     BackboneState final_state;
   };
   // tokens [B][T] int64; `initial` undefined = zero states. Matrix products run in `products`
   // (bf16, or the parameters' own type), everything else in the parameters' type.
   Result Forward(const torch::Tensor& tokens, const BackboneState& initial,
                  torch::ScalarType products) const;
+  // hidden [M][D] -> logits [M][V], in the products' type.
+  torch::Tensor Head(const torch::Tensor& hidden, torch::ScalarType products) const;
 
  private:
   // Of one layer, without "blocks.<layer>.".

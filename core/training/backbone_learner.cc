@@ -124,8 +124,9 @@ class BackboneLearner : public Learner {
       std::vector<std::pair<int, BackboneState>> kept;  // first row, final states
       ForEachPiece(batch, [&](int first, int rows) {
         Backbone::Result result = Run(batch, first, rows);
-        const Tensor part = CrossEntropy(result.logits.flatten(0, 1), Targets(batch, first, rows),
-                                         std::max(scored, 1.0));
+        const Scored scored_rows = Select(batch, first, rows, result.hidden);
+        const Tensor part = CrossEntropy(backbone_.Head(scored_rows.hidden, products_),
+                                         scored_rows.targets, std::max(scored, 1.0));
         part.backward();
         loss.add_(part.detach());
         kept.emplace_back(first, BackboneState{result.final_state.shift.detach(),
@@ -156,17 +157,18 @@ class BackboneLearner : public Learner {
       EvaluationResult out;
       ForEachPiece(batch, [&](int first, int rows) {
         const Backbone::Result result = Run(batch, first, rows);
-        const Tensor targets = Targets(batch, first, rows);
-        const Tensor logits = result.logits.flatten(0, 1).to(torch::kFloat);
-        const Tensor is_scored = targets.ge(0);
+        const Scored scored = Select(batch, first, rows, result.hidden);
+        const Tensor logits = backbone_.Head(scored.hidden, products_).to(torch::kFloat);
         const Tensor picked =
-            torch::log_softmax(logits, -1).gather(1, targets.clamp_min(0).unsqueeze(1)).squeeze(1);
-        const Tensor nll = torch::where(is_scored, -picked, torch::zeros_like(picked));
-        const Tensor correct = logits.argmax(1).eq(targets).logical_and(is_scored);
+            torch::log_softmax(logits, -1).gather(1, scored.targets.unsqueeze(1)).squeeze(1);
+        const Tensor correct = logits.argmax(1).eq(scored.targets);
         const auto by_row = [&](const Tensor& values) {
-          return values.to(torch::kDouble).view({rows, batch.tokens}).sum(1);
+          return torch::zeros({rows}, torch::TensorOptions().device(device_).dtype(torch::kDouble))
+              .index_add_(0, scored.row, values.to(torch::kDouble));
         };
-        const Tensor sums = torch::stack({by_row(nll), by_row(is_scored), by_row(correct)}).cpu();
+        const Tensor sums =
+            torch::stack({by_row(-picked), by_row(torch::ones_like(picked)), by_row(correct)})
+                .cpu();
         const auto values = sums.accessor<double, 2>();
         for (int row = 0; row < rows; ++row) {
           out.row_nll.push_back(values[0][row]);
@@ -263,8 +265,27 @@ class BackboneLearner : public Learner {
                          {rows, batch.tokens}, torch::kInt);
     return view.to(torch::TensorOptions().device(device_).dtype(torch::kLong));
   }
-  Tensor Targets(const Batch& batch, int first, int rows) const {
-    return Tokens(batch.targets, batch, first, rows).flatten();
+  // The positions that have a target: the others need no logits.
+  struct Scored {
+    Tensor hidden;   // [M][D]
+    Tensor targets;  // [M]
+    Tensor row;      // [M]: of the piece
+  };
+  Scored Select(const Batch& batch, int first, int rows, const Tensor& hidden) const {
+    std::vector<int64_t> at, targets, row;
+    const int64_t begin = int64_t{first} * batch.tokens;
+    for (int64_t i = 0; i < int64_t{rows} * batch.tokens; ++i) {
+      if (batch.targets[begin + i] < 0) continue;
+      at.push_back(i);
+      targets.push_back(batch.targets[begin + i]);
+      row.push_back(i / batch.tokens);
+    }
+    const auto to_device = [this](const std::vector<int64_t>& values) {
+      return torch::tensor(values, torch::kLong).to(device_);
+    };
+    Tensor flat = hidden.flatten(0, 1);
+    if (static_cast<int64_t>(at.size()) < flat.size(0)) flat = flat.index_select(0, to_device(at));
+    return {.hidden = flat, .targets = to_device(targets), .row = to_device(row)};
   }
 
   Backbone::Result Run(const Batch& batch, int first, int rows) const {

@@ -45,7 +45,7 @@ struct StateReadyOptions {
   double document_start_share = 0.15;
   // What rows begin from; what is left of 1 begins from the zero state. A kept state is one after a
   // separator. `own` continues the document that the state has read, `foreign` begins another one
-  // of the label, and so does `class_mean`, from the mean of up to mean_states states.
+  // of the label, and so does `class_mean`, from the mean of 2 to mean_states states.
   double own_share = 0.15;
   double foreign_share = 0.15;
   double class_mean_share = 0.25;
@@ -67,7 +67,7 @@ absl::StatusOr<std::unique_ptr<BatchSource>> MakeStateReadySource(
 struct TaskOptions {
   std::string task = "reversal";  // reversal, parity, mqar
   int digits = 60;                // reversal: longest number
-  int pairs = 16;                 // mqar: key-value pairs a row
+  int pairs = 16;                 // mqar: key-value pairs a row; training rows have 1 to so many
   int vocab = 8192;               // mqar: half keys, half values
   int length = 40;                // parity: longest run of bits
 };

@@ -167,9 +167,8 @@ class StateReadySource : public BatchSource {
     // The mean of one state is that state.
     if (kind < below && kept.size() >= 2) {
       draws.Shuffle(kept);
-      if (kept.size() > static_cast<size_t>(options_.mean_states)) {
-        kept.resize(options_.mean_states);
-      }
+      const size_t most = std::min(kept.size(), static_cast<size_t>(options_.mean_states));
+      kept.resize(2 + draws.Below(static_cast<uint32_t>(most - 1)));
       *start_slots = std::move(kept);
     }
     return reading;

@@ -30,7 +30,7 @@ struct Tokens {
 };
 
 // "n,reverse(n)#" until the row is full.
-void Reversal(const TaskOptions& options, size_t length, Draws& draws, Tokens* out) {
+void Reversal(const TaskOptions& options, size_t length, bool, Draws& draws, Tokens* out) {
   while (out->token.size() < length) {
     const uint32_t count = 1 + draws.Below(static_cast<uint32_t>(options.digits));
     std::vector<int32_t> digits;
@@ -44,7 +44,7 @@ void Reversal(const TaskOptions& options, size_t length, Draws& draws, Tokens* o
 }
 
 // Bits, the question, whether their number of ones is odd; again until the row is full.
-void Parity(const TaskOptions& options, size_t length, Draws& draws, Tokens* out) {
+void Parity(const TaskOptions& options, size_t length, bool, Draws& draws, Tokens* out) {
   while (out->token.size() < length) {
     const uint32_t count = 1 + draws.Below(static_cast<uint32_t>(options.length));
     int32_t parity = 0;
@@ -60,11 +60,13 @@ void Parity(const TaskOptions& options, size_t length, Draws& draws, Tokens* out
 
 // Multi-query associative recall: pairs of a key and a value, then keys in random order, each
 // followed by its value, among filler. Keys are tokens 1 .. vocab / 2 - 1, values the upper half,
-// filler is 0.
-void Mqar(const TaskOptions& options, size_t length, Draws& draws, Tokens* out) {
+// filler is 0. Training rows have fewer pairs, too: without easy rows nothing is learnt for long.
+void Mqar(const TaskOptions& options, size_t length, bool held_out, Draws& draws, Tokens* out) {
   const auto half = static_cast<uint32_t>(options.vocab / 2);
+  const auto most = static_cast<uint32_t>(options.pairs);
+  const size_t pairs = held_out ? most : 1 + draws.Below(most);
   std::vector<int32_t> keys, values;
-  while (keys.size() < static_cast<size_t>(options.pairs)) {
+  while (keys.size() < pairs) {
     const auto key = static_cast<int32_t>(1 + draws.Below(half - 1));
     if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
     keys.push_back(key);
@@ -86,12 +88,13 @@ void Mqar(const TaskOptions& options, size_t length, Draws& draws, Tokens* out) 
   while (out->token.size() < length) out->Add(0, false);
 }
 
-using Writer = void (*)(const TaskOptions&, size_t, Draws&, Tokens*);
+using Writer = void (*)(const TaskOptions&, size_t length, bool held_out, Draws&, Tokens*);
 
 class TaskSource : public BatchSource {
  public:
-  TaskSource(const TaskOptions& options, const BatchShape& shape, uint64_t seed, Writer writer)
-      : options_(options), shape_(shape), seed_(seed), writer_(writer) {}
+  TaskSource(const TaskOptions& options, const BatchShape& shape, uint64_t seed, bool held_out,
+             Writer writer)
+      : options_(options), shape_(shape), seed_(seed), held_out_(held_out), writer_(writer) {}
 
   int bank_slots() const override { return 0; }
   absl::StatusOr<Batch> Next() override {
@@ -101,7 +104,7 @@ class TaskSource : public BatchSource {
     for (int row = 0; row < shape_.rows; ++row) {
       Draws draws(seed_, static_cast<uint32_t>(step_), static_cast<uint32_t>(row));
       Tokens tokens;
-      writer_(options_, length, draws, &tokens);
+      writer_(options_, length, held_out_, draws, &tokens);
       for (int t = 0; t < shape_.tokens; ++t) {
         batch.inputs.push_back(tokens.token[t]);
         batch.targets.push_back(tokens.answer[t + 1] ? tokens.token[t + 1] : -1);
@@ -119,6 +122,7 @@ class TaskSource : public BatchSource {
   TaskOptions options_;
   BatchShape shape_;
   uint64_t seed_;
+  bool held_out_;
   Writer writer_;
   int64_t step_ = 0;
 };
@@ -159,7 +163,8 @@ absl::StatusOr<std::unique_ptr<BatchSource>> MakeTaskSource(const TaskOptions& o
   // The upper half of seeds is held out.
   constexpr uint64_t kHeldOut = uint64_t{1} << 63;
   const uint64_t stream = held_out ? seed | kHeldOut : seed & ~kHeldOut;
-  return std::unique_ptr<BatchSource>(std::make_unique<TaskSource>(options, shape, stream, writer));
+  return std::unique_ptr<BatchSource>(
+      std::make_unique<TaskSource>(options, shape, stream, held_out, writer));
 }
 
 }  // namespace dreamstate::training

@@ -48,7 +48,8 @@ class GoldenTrainingTest : public ::testing::TestWithParam<Precision> {
     const int64_t tokens = ids.size(1) - 1;
     const Backbone::Result result =
         backbone_->Forward(ids.narrow(1, 0, tokens), {}, GetParam().type);
-    return CrossEntropy(result.logits.flatten(0, 1), ids.narrow(1, 1, tokens).flatten(),
+    return CrossEntropy(backbone_->Head(result.hidden.flatten(0, 1), GetParam().type),
+                        ids.narrow(1, 1, tokens).flatten(),
                         static_cast<double>(ids.size(0) * tokens));
   }
 
