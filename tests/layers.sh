@@ -35,7 +35,10 @@ allow core/text 'core/(base|text)/|kernels/'
 allow core/rwkv 'core/(base|tensors|text|rwkv)/|kernels/'
 allow core/state 'core/(base|tensors|text|rwkv|state)/|kernels/'
 allow core/repository 'core/(base|tensors|text|rwkv|state|repository)/|kernels/'
-deny core "torch/|$protobuf"
+allow core/training 'core/(base|picture|tensors|text|rwkv|state|repository|training)/|kernels/'
+allow core/evaluation 'core/(base|picture|tensors|text|rwkv|state|repository|training|evaluation)/|kernels/'
+deny core "$protobuf"
+for room in base picture tensors text rwkv state repository evaluation; do deny core/$room 'torch/'; done
 allow server/inference 'server/inference/|core/|kernels/|dreamstate/v1/'
 allow server/trainer 'server/trainer/|client/|core/|kernels/|dreamstate/v1/'
 allow client 'client/|core/picture/|dreamstate/v1/'
