@@ -21,5 +21,7 @@ Command MakeCollectCommand(CLI::App& app);
 Command MakeTrainCommand(CLI::App& app);
 // corpus: folders of files become a corpus to train on.
 Command MakeCorpusCommand(CLI::App& app);
+// evaluate: a model is measured on a corpus.
+Command MakeEvaluateCommand(CLI::App& app);
 
 }  // namespace dreamstate::trainer

@@ -13,13 +13,17 @@ namespace {
 constexpr char kExamples[] = R"(Examples:
   dreamstate-trainer import rwkv7-g1-0.4b.pth --name rwkv7-0.4b --repository models
   dreamstate-trainer collect --repository models --keep 5
+  dreamstate-trainer evaluate backbone --repository models --model mine --corpus corpus
   dreamstate-trainer import --help
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 
 // Names the program and the command, as failures do.
 std::string UsageMessage(const CLI::App* app, const CLI::Error& error) {
   std::string program = app->get_name();
-  for (const CLI::App* command : app->get_subcommands()) program += " " + command->get_name();
+  for (auto commands = app->get_subcommands(); !commands.empty();
+       commands = commands.front()->get_subcommands()) {
+    program += " " + commands.front()->get_name();
+  }
   return program + ": " + error.what() + "\nRun \"" + program + " --help\" for more.\n";
 }
 
@@ -36,6 +40,7 @@ int main(int argc, char** argv) {
       dreamstate::trainer::MakeCollectCommand(app),
       dreamstate::trainer::MakeCorpusCommand(app),
       dreamstate::trainer::MakeTrainCommand(app),
+      dreamstate::trainer::MakeEvaluateCommand(app),
   };
   try {
     app.parse(argc, argv);

@@ -1,8 +1,4 @@
 // The program as a script sees it: output and exit codes.
-#include <sys/wait.h>
-
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -13,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/core/tensors/pth_files.h"
+#include "tests/server/trainer/program.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate::trainer {
@@ -20,24 +17,9 @@ namespace {
 
 using ::testing::HasSubstr;
 using testing::ReadAll;
+using testing::Result;
+using testing::RunTrainer;
 using testing::TemporaryDirectory;
-
-struct Result {
-  int code;
-  std::string out;
-  std::string err;
-};
-
-// `before`: what the shell does first.
-Result RunTrainer(const std::string& arguments, std::string_view before = "") {
-  TemporaryDirectory directory;
-  const std::string command =
-      absl::StrCat(AbslView(before), "'" DREAMSTATE_TRAINER "' ", arguments, " >'",
-                   directory / "out", "' 2>'", directory / "err", "'");
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, ReadAll(directory / "out"),
-          ReadAll(directory / "err")};
-}
 
 const char* const kTiny = "'" DREAMSTATE_TEST_DATA "/models/tiny-rwkv-7v0-834K-FP32.bin'";
 

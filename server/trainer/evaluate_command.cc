@@ -1,0 +1,136 @@
+#include <unistd.h>
+
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "server/trainer/command.h"
+#include "server/trainer/evaluate_backbone.h"
+#include "server/trainer/token_progress.h"
+
+namespace dreamstate::trainer {
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  dreamstate-trainer evaluate backbone --repository models --model mine --corpus corpus
+  dreamstate-trainer evaluate backbone --checkpoint model.pth --corpus corpus --only domains
+  dreamstate-trainer evaluate backbone --repository models --model mine --corpus corpus \
+      --split valid --limit 16384 --json
+Prints bits per byte by domain, and the bits that initial states save on the tokens behind them:
+own states, those of other documents, averages, prompts, and controls that must fail.
+Exit codes: 0 done, 1 failed, 2 wrong usage.)";
+
+struct Arguments {
+  EvaluateOptions options;
+  std::string split = "test";
+  std::string weights = "bf16";
+  std::string only;
+  uint64_t seed = 0;
+  std::string markdown;
+  bool json = false;
+};
+
+absl::Status Evaluate(Arguments& arguments) {
+  EvaluateOptions& options = arguments.options;
+  DS_ASSIGN_OR_RETURN(options.weights, rwkv::ParseWeightFormat(arguments.weights));
+  const training::Split split =
+      arguments.split == "valid" ? training::Split::kValid : training::Split::kTest;
+  options.domain_options.split = split;
+  options.domain_options.bootstrap.seed = arguments.seed;
+  options.state_options.windows.split = split;
+  options.state_options.windows.seed = arguments.seed;
+  options.state_options.bootstrap = options.domain_options.bootstrap;
+  options.domains = arguments.only != "states";
+  options.states = arguments.only != "domains";
+  TokenProgress progress(std::cerr, isatty(STDERR_FILENO) == 1);
+  options.progress = [&progress](std::string_view stage, int64_t done, int64_t total) {
+    progress.Show(stage, done, total);
+  };
+  DS_ASSIGN_OR_RETURN(const BackboneEvaluation result, EvaluateBackbone(options));
+  progress.End();
+  if (arguments.json) {
+    std::cout << EvaluationJson(result, options).dump() << "\n";
+  } else {
+    std::cout << EvaluationText(result, options);
+  }
+  if (arguments.markdown.empty()) return absl::OkStatus();
+  return WriteFileAtomically(arguments.markdown, EvaluationMarkdown(result, options));
+}
+
+}  // namespace
+
+Command MakeEvaluateCommand(CLI::App& app) {
+  const auto arguments = std::make_shared<Arguments>();
+  EvaluateOptions& options = arguments->options;
+  CLI::App* evaluate = app.add_subcommand("evaluate", "Measure a model on a corpus");
+  evaluate->require_subcommand(1);
+  CLI::App* backbone = evaluate->add_subcommand(
+      "backbone", "Bits per byte by domain, and what initial states are worth");
+  backbone->footer(kExamples);
+  CLI::Option* repository =
+      backbone->add_option("--repository", options.repository, "Model repository");
+  CLI::Option* model =
+      backbone->add_option("--model", options.model, "Name of its model")->needs(repository);
+  repository->needs(model);
+  backbone->add_option("--version", options.version, "Its version; by default the newest")
+      ->needs(model);
+  CLI::Option* checkpoint =
+      backbone->add_option("--checkpoint", options.checkpoint, "A model's file instead")
+          ->excludes(repository);
+  backbone
+      ->add_option("--separator-token", options.separator_token,
+                   "Token between two texts, of a file's model")
+      ->needs(checkpoint)
+      ->capture_default_str();
+  backbone->add_option("--corpus", options.corpus, "Directory that \"corpus\" made")->required();
+  backbone->add_option("--split", arguments->split, "Documents to measure on")
+      ->check(CLI::IsMember({"valid", "test"}))
+      ->capture_default_str();
+  backbone->add_option("--weights", arguments->weights, "Format of the weights")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
+      ->capture_default_str();
+  backbone->add_option("--only", arguments->only, "One of the two measurements")
+      ->check(CLI::IsMember({"domains", "states"}));
+  backbone
+      ->add_option("--document-bytes", options.domain_options.limits.document_bytes,
+                   "Bits per byte: of the first bytes of a document")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  backbone
+      ->add_option("--limit", options.domain_options.limits.label_bytes,
+                   "Bits per byte: bytes of a domain at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  evaluation::WindowOptions& windows = options.state_options.windows;
+  backbone->add_option("--position", windows.position, "States: tokens that a state has read")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  backbone->add_option("--length", windows.length, "States: tokens scored behind them")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  backbone->add_option("--windows", windows.windows_per_label, "States: documents a domain at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  backbone
+      ->add_option("--label-documents", windows.label_documents,
+                   "States: training documents a domain at most")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  backbone->add_option("--seed", arguments->seed, "Of all choices and intervals")
+      ->capture_default_str();
+  backbone->add_option("--threads", options.threads, "Processors to use; 0: all")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  backbone->add_flag("--json", arguments->json, "Print all figures as one line of JSON");
+  backbone->add_option("--markdown", arguments->markdown, "Write the tables to this file, too");
+  backbone->callback([repository, checkpoint] {
+    if (repository->count() + checkpoint->count() > 0) return;
+    throw CLI::ValidationError("--repository",
+                               "expected --repository and --model, or --checkpoint, found neither");
+  });
+  return {evaluate, [arguments] { return Evaluate(*arguments); }};
+}
+
+}  // namespace dreamstate::trainer
