@@ -6,6 +6,8 @@
 
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/evaluation/state_use_picture.h"
+#include "core/picture/png.h"
 #include "server/trainer/command.h"
 #include "server/trainer/evaluate_backbone.h"
 #include "server/trainer/token_progress.h"
@@ -29,6 +31,7 @@ struct Arguments {
   std::string only;
   uint64_t seed = 0;
   std::string markdown;
+  std::string picture;
   bool json = false;
 };
 
@@ -55,8 +58,15 @@ absl::Status Evaluate(Arguments& arguments) {
   } else {
     std::cout << EvaluationText(result, options);
   }
-  if (arguments.markdown.empty()) return absl::OkStatus();
-  return WriteFileAtomically(arguments.markdown, EvaluationMarkdown(result, options));
+  if (!arguments.markdown.empty()) {
+    DS_RETURN_IF_ERROR(
+        WriteFileAtomically(arguments.markdown, EvaluationMarkdown(result, options)));
+  }
+  if (arguments.picture.empty() || !result.states) return absl::OkStatus();
+  DS_ASSIGN_OR_RETURN(const picture::Image image,
+                      evaluation::DrawStateUse(*result.states, options.state_options));
+  DS_ASSIGN_OR_RETURN(const std::string png, picture::EncodePng(image));
+  return WriteFileAtomically(arguments.picture, png);
 }
 
 }  // namespace
@@ -125,6 +135,8 @@ Command MakeEvaluateCommand(CLI::App& app) {
       ->capture_default_str();
   backbone->add_flag("--json", arguments->json, "Print all figures as one line of JSON");
   backbone->add_option("--markdown", arguments->markdown, "Write the tables to this file, too");
+  backbone->add_option("--picture", arguments->picture,
+                       "Write what states save by distance to this PNG file");
   backbone->callback([repository, checkpoint] {
     if (repository->count() + checkpoint->count() > 0) return;
     throw CLI::ValidationError("--repository",

@@ -54,7 +54,8 @@ class EvaluateTest : public ::testing::Test {
 
 TEST_F(EvaluateTest, PrintsTables) {
   const Result result =
-      RunTrainer(StrCat(FromRepository(), " --markdown '", directory_ / "tables.md", "'"));
+      RunTrainer(StrCat(FromRepository(), " --markdown '", directory_ / "tables.md",
+                        "' --picture '", directory_ / "states.png", "'"));
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_THAT(result.out, AllOf(HasSubstr("tiny version 1, 829888 parameters, bf16/"),
                                 HasSubstr("6915bd6ce8a0e6f2"), HasSubstr("mean of 2 trained"),
@@ -64,6 +65,7 @@ TEST_F(EvaluateTest, PrintsTables) {
               AllOf(HasSubstr("bits per byte    100 %  450 of 450 tokens"),
                     HasSubstr("states           100 %"), HasSubstr("state use        100 %")));
   EXPECT_THAT(ReadAll(directory_ / "tables.md"), HasSubstr("| class mean |"));
+  EXPECT_THAT(ReadAll(directory_ / "states.png"), ::testing::StartsWith("\x89PNG"));
 }
 
 TEST_F(EvaluateTest, JsonHasAllFigures) {
