@@ -1,4 +1,6 @@
 // The program as a script sees it: output and exit codes.
+#include "tests/server/trainer/program.h"
+
 #include <string>
 #include <string_view>
 
@@ -9,7 +11,6 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/core/tensors/pth_files.h"
-#include "tests/server/trainer/program.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate::trainer {
@@ -107,7 +108,15 @@ TEST(Program, RunningOutOfMemoryIsOneLineAndOneToo) {
       absl::StrCat("import '", directory / "many.pth", "' --name tiny --repository '",
                    directory / "models", "'");
   EXPECT_THAT(RunTrainer(arguments).err, ::testing::Not(HasSubstr("memory")));
-  const Result result = RunTrainer(arguments, "ulimit -v 100000; ");
+  // The least address space that the program's libraries fit in, to 50 MB, and as much again.
+  int kilobytes = 50'000;
+  const auto limit = [&] { return absl::StrCat("ulimit -v ", kilobytes, "; "); };
+  while (RunTrainer("--version", limit()).code != 0) {
+    kilobytes += 50'000;
+    ASSERT_LT(kilobytes, 8'000'000);
+  }
+  kilobytes += 50'000;
+  const Result result = RunTrainer(arguments, limit());
   EXPECT_EQ(result.code, 1);
   EXPECT_EQ(result.err, "dreamstate-trainer import: no memory left\n");
 }
