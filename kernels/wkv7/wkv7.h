@@ -1,6 +1,6 @@
 // WKV-7 recurrence over many sequences (RWKV-7, equations 9 and 10 of one layer):
 //   S_t = S_{t-1} (diag(w_t) - k̂_t (a_t ⊙ k̂_t)^T) + v_t k_t^T,   y_t = S_t r_t
-// Not for training: the gradient lives in core/training.
+// Not for training: kernels/wkv7_gradient has the forward pass that keeps what a gradient needs.
 // The result of a sequence is the same to the bit whatever else is in the batch and however its
 // tokens are split into calls. Thread-safe: writes only what the spans name. No allocation.
 #pragma once

@@ -1,6 +1,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/wkv7_gradient/wkv7_gradient_cuda.h"
 
@@ -151,22 +152,18 @@ __global__ void __launch_bounds__(N)
   for (int j = 0; j < N; ++j) out.initial_state[(unit * N + i) * N + j] = gradient[j];
 }
 
-// Calls launch(std::integral_constant-like tag) for the head size; false when it is not built.
-template <int N>
-struct HeadSize {
-  static constexpr int kValue = N;
-};
+// Calls launch(std::integral_constant<int, N>) for the head size N.
 template <typename Launch>
 int ForHeadSize(int head_size, const Launch& launch) {
   switch (head_size) {
     case 16:
-      launch(HeadSize<16>());
+      launch(std::integral_constant<int, 16>());
       break;
     case 32:
-      launch(HeadSize<32>());
+      launch(std::integral_constant<int, 32>());
       break;
     case 64:
-      launch(HeadSize<64>());
+      launch(std::integral_constant<int, 64>());
       break;
     default:
       return kWkv7CudaHeadSize;
@@ -179,7 +176,7 @@ int ForHeadSize(int head_size, const Launch& launch) {
 int Wkv7TrainingForwardCuda(const Wkv7TrainingShape& shape, const Wkv7TrainingInputs& inputs,
                             float* y, float* final_state, const Wkv7Kept* kept, void* stream) {
   return ForHeadSize(shape.head_size, [&](auto size) {
-    constexpr int kN = decltype(size)::kValue;
+    constexpr int kN = decltype(size)::value;
     ForwardKernel<kN><<<shape.batch * shape.heads, kN, 0, static_cast<cudaStream_t>(stream)>>>(
         shape.tokens, shape.heads, inputs, y, final_state, kept == nullptr ? nullptr : kept->states,
         kept == nullptr ? nullptr : kept->sa);
@@ -190,7 +187,7 @@ int Wkv7TrainingBackwardCuda(const Wkv7TrainingShape& shape, const Wkv7TrainingI
                              const Wkv7Kept& kept, const float* dy, const float* d_final_state,
                              const Wkv7TrainingGradients& gradients, void* stream) {
   return ForHeadSize(shape.head_size, [&](auto size) {
-    constexpr int kN = decltype(size)::kValue;
+    constexpr int kN = decltype(size)::value;
     BackwardKernel<kN><<<shape.batch * shape.heads, kN, 0, static_cast<cudaStream_t>(stream)>>>(
         shape.tokens, shape.heads, inputs, kept.states, kept.sa, dy, d_final_state, gradients);
   });

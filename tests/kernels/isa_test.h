@@ -24,13 +24,13 @@ inline std::vector<Isa> AvailableIsas() {
 }
 
 // A test that runs once on each instruction set.
-class IsaTest : public testing::TestWithParam<Isa> {
+class IsaTest : public ::testing::TestWithParam<Isa> {
  protected:
   void SetUp() override { SetActiveIsaForTesting(GetParam()); }
   void TearDown() override { SetActiveIsaForTesting(BestIsa()); }
 };
 
-inline std::string IsaTestName(const testing::TestParamInfo<Isa>& info) {
+inline std::string IsaTestName(const ::testing::TestParamInfo<Isa>& info) {
   return std::string(IsaName(info.param));
 }
 

@@ -1,10 +1,8 @@
 #include "kernels/wkv7_gradient/wkv7_gradient.h"
 
-#include <fstream>
-#include <nlohmann/json.hpp>
-
 #include "kernels/wkv7_gradient/wkv7_gradient_reference.h"
 #include "tests/kernels/isa_test.h"
+#include "tests/support/golden.h"
 
 namespace dreamstate::kernels {
 namespace {
@@ -159,7 +157,7 @@ void ExpectNear(const Call& call, const Expected& expected, double tolerance) {
 }
 
 class Wkv7GradientTest : public IsaTest {};
-INSTANTIATE_TEST_SUITE_P(Isas, Wkv7GradientTest, testing::ValuesIn(AvailableIsas()), IsaTestName);
+INSTANTIATE_TEST_SUITE_P(Isas, Wkv7GradientTest, ::testing::ValuesIn(AvailableIsas()), IsaTestName);
 
 TEST_P(Wkv7GradientTest, MatchesTheReferenceInDouble) {
   ThreadPool pool(2);
@@ -168,7 +166,7 @@ TEST_P(Wkv7GradientTest, MatchesTheReferenceInDouble) {
     for (const int tokens : {1, 2, 15, 16, 17, 33}) {
       Call call({.batch = 2, .tokens = tokens, .heads = 3, .head_size = head_size}, seed++);
       call.from_state = seed % 3 != 0;
-      SCOPED_TRACE(testing::Message() << "N " << head_size << ", T " << tokens);
+      SCOPED_TRACE(::testing::Message() << "N " << head_size << ", T " << tokens);
       call.Run(pool);
       ExpectNear(call, Expected(call), 3e-6);
     }
@@ -228,37 +226,12 @@ TEST_P(Wkv7GradientTest, TwoHalvesGiveWhatTheWholeGives) {
   EXPECT_LT(Error(dk, whole.dk.Doubles()), 1e-6);
 }
 
-class Golden {
- public:
-  Golden() {
-    const std::string folder = std::string(DREAMSTATE_TEST_DATA) + "/golden/";
-    std::ifstream(folder + "wkv7_op.json") >> index_;
-    std::ifstream file(folder + "wkv7_op.bin", std::ios::binary);
-    bytes_.assign(std::istreambuf_iterator<char>(file), {});
-  }
-  std::vector<double> Array(const std::string& name) const {
-    for (const auto& tensor : index_["tensors"]) {
-      if (tensor["name"] != name) continue;
-      std::vector<float> values(tensor["nbytes"].get<size_t>() / sizeof(float));
-      std::memcpy(values.data(), bytes_.data() + tensor["offset"].get<size_t>(),
-                  values.size() * sizeof(float));
-      return {values.begin(), values.end()};
-    }
-    ADD_FAILURE() << "no array " << name;
-    return {};
-  }
-
- private:
-  nlohmann::json index_;
-  std::string bytes_;
-};
-
 TEST_P(Wkv7GradientTest, MatchesTheOfficialOperatorAndItsGradients) {
-  const Golden golden;
+  const testing::Golden golden(std::string(DREAMSTATE_TEST_DATA) + "/golden/wkv7_op");
   ThreadPool pool(2);
   Call call({.batch = 2, .tokens = 32, .heads = 2, .head_size = 64}, 1);
   const auto fill = [&golden](Misaligned& array, const std::string& name) {
-    const std::vector<double> values = golden.Array(name);
+    const std::vector<double> values = golden.Values<double>(name);
     ASSERT_EQ(values.size(), array.size());
     for (size_t i = 0; i < values.size(); ++i) array[i] = static_cast<float>(values[i]);
   };
@@ -277,7 +250,7 @@ TEST_P(Wkv7GradientTest, MatchesTheOfficialOperatorAndItsGradients) {
     call.Run(pool);
     double largest = 0.0;
     const auto compare = [&](const Misaligned& found, const std::string& name) {
-      const double error = Error(found, golden.Array(name));
+      const double error = Error(found, golden.Values<double>(name));
       EXPECT_LT(error, 3e-6) << name;
       largest = std::max(largest, error);
     };

@@ -1,11 +1,10 @@
 #include "kernels/wkv7/wkv7.h"
 
-#include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "kernels/wkv7/wkv7_reference.h"
 #include "tests/kernels/isa_test.h"
+#include "tests/support/golden.h"
 
 namespace dreamstate::kernels {
 namespace {
@@ -84,7 +83,7 @@ Misaligned RunAll(Sequences& s, ThreadPool& pool) {
 }
 
 class Wkv7Test : public IsaTest {};
-INSTANTIATE_TEST_SUITE_P(EveryIsa, Wkv7Test, testing::ValuesIn(AvailableIsas()), IsaTestName);
+INSTANTIATE_TEST_SUITE_P(EveryIsa, Wkv7Test, ::testing::ValuesIn(AvailableIsas()), IsaTestName);
 
 TEST_P(Wkv7Test, EveryHeadSizeAgreesWithTheReference) {
   ThreadPool pool(2);
@@ -159,23 +158,9 @@ TEST_P(Wkv7Test, ASequenceHasTheSameBitsAloneAndInABatchOnAnyNumberOfThreads) {
 // The operator as its authors define it, under double-precision automatic differentiation.
 class Golden {
  public:
-  Golden() {
-    const std::string folder = std::string(DREAMSTATE_TEST_DATA) + "/golden/";
-    std::ifstream(folder + "wkv7_op.json") >> index_;
-    std::ifstream file(folder + "wkv7_op.bin", std::ios::binary);
-    bytes_.assign(std::istreambuf_iterator<char>(file), {});
-  }
   template <typename T>
   std::vector<T> Array(const std::string& name) const {
-    for (const auto& tensor : index_["tensors"]) {
-      if (tensor["name"] != name) continue;
-      std::vector<float> values(tensor["nbytes"].get<size_t>() / sizeof(float));
-      std::memcpy(values.data(), bytes_.data() + tensor["offset"].get<size_t>(),
-                  values.size() * sizeof(float));
-      return {values.begin(), values.end()};
-    }
-    ADD_FAILURE() << "no array " << name;
-    return {};
+    return arrays_.Values<T>(name);
   }
 
   static constexpr int kSequences = 2;
@@ -216,8 +201,7 @@ class Golden {
   }
 
  private:
-  nlohmann::json index_;
-  std::string bytes_;
+  testing::Golden arrays_{std::string(DREAMSTATE_TEST_DATA) + "/golden/wkv7_op"};
 };
 
 TEST(Wkv7Golden, TheDoubleReferenceMatchesTheOfficialOperator) {
