@@ -8,7 +8,9 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/rwkv/config.h"
+#include "core/rwkv/tensor_shapes.h"
 #include "core/training/optimiser.h"
+#include "core/training/time_mix.h"
 #include "core/training/wkv7.h"
 
 namespace dreamstate::training {
@@ -17,51 +19,30 @@ namespace {
 using torch::Tensor;
 
 constexpr double kLayerNormEps = 1e-5;
-constexpr double kGroupNormEps = 64e-5;
 
 std::string Block(int layer) { return StrCat("blocks.", layer, "."); }
 
-// The parameters of a backbone by name, in the order of the official modules.
-std::vector<std::pair<std::string, std::vector<int64_t>>> Names(const BackboneSizes& sizes) {
-  const int64_t d = sizes.width, h = d / sizes.head_size, n = sizes.head_size, v = sizes.vocab,
-                f = sizes.ffn_width;
-  std::vector<std::pair<std::string, std::vector<int64_t>>> names = {{"emb.weight", {v, d}}};
-  const auto norm = [&](const std::string& name) {
-    names.push_back({name + ".weight", {d}});
-    names.push_back({name + ".bias", {d}});
-  };
-  for (int layer = 0; layer < sizes.layers; ++layer) {
-    const std::string block = Block(layer);
-    if (layer == 0) norm(block + "ln0");
-    norm(block + "ln1");
-    norm(block + "ln2");
-    const std::string att = block + "att.";
-    for (const char* name : {"x_r", "x_w", "x_k", "x_v", "x_a", "x_g"}) {
-      names.push_back({att + name, {1, 1, d}});
-    }
-    const auto low_rank = [&](const std::string& name, int64_t rank) {
-      names.push_back({att + name + "1", {d, rank}});
-      names.push_back({att + name + "2", {rank, d}});
-    };
-    for (const char* name : {"w0", "a0", "v0", "k_k", "k_a"}) {
-      if (layer > 0 || std::string_view(name) != "v0") names.push_back({att + name, {1, 1, d}});
-    }
-    low_rank("w", sizes.rank_decay);
-    low_rank("a", sizes.rank_iclr);
-    if (layer > 0) low_rank("v", sizes.rank_value);
-    low_rank("g", sizes.rank_gate);
-    names.push_back({att + "r_k", {h, n}});
-    for (const char* name : {"receptance", "key", "value", "output"}) {
-      names.push_back({att + name + ".weight", {d, d}});
-    }
-    norm(att + "ln_x");
-    names.push_back({block + "ffn.x_k", {1, 1, d}});
-    names.push_back({block + "ffn.key.weight", {f, d}});
-    names.push_back({block + "ffn.value.weight", {d, f}});
+rwkv::Config ConfigOf(const BackboneSizes& sizes) {
+  return {.layers = sizes.layers,
+          .width = sizes.width,
+          .heads = sizes.width / sizes.head_size,
+          .head_size = sizes.head_size,
+          .vocab = sizes.vocab,
+          .ffn_width = sizes.ffn_width,
+          .rank_decay = sizes.rank_decay,
+          .rank_iclr = sizes.rank_iclr,
+          .rank_value = sizes.rank_value,
+          .rank_gate = sizes.rank_gate};
+}
+
+// How official checkpoints hold a tensor: vectors that no module owns as a weight or bias are
+// [1][1][D].
+std::vector<int64_t> OfficialShape(const rwkv::TensorShape& tensor) {
+  if (tensor.shape.size() != 1 || tensor.name.ends_with(".weight") ||
+      tensor.name.ends_with(".bias")) {
+    return tensor.shape;
   }
-  norm("ln_out");
-  names.push_back({"head.weight", {v, d}});
-  return names;
+  return {1, 1, tensor.shape[0]};
 }
 
 Tensor Linear(const Tensor& x, const Tensor& weight, torch::ScalarType products) {
@@ -124,16 +105,17 @@ absl::StatusOr<BackboneSizes> SizesOf(const tensors::TensorSet& set) {
 Backbone::Backbone(const BackboneSizes& sizes, torch::Device device, torch::ScalarType dtype,
                    kernels::ThreadPool& pool)
     : sizes_(sizes), pool_(pool) {
-  auto names = Names(sizes);
-  std::stable_sort(names.begin(), names.end(), [](const auto& a, const auto& b) {
-    return GroupOf(a.first, a.second) < GroupOf(b.first, b.second);
+  std::vector<rwkv::TensorShape> tensors = rwkv::ExpectedTensors(ConfigOf(sizes));
+  std::stable_sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {
+    return GroupOf(a.name, a.shape) < GroupOf(b.name, b.shape);
   });
   int64_t total = 0;
-  for (auto& [name, shape] : names) {
-    Parameter parameter = {.name = name, .shape = shape, .begin = total, .elements = 1};
-    for (const int64_t size : shape) parameter.elements *= size;
+  for (const rwkv::TensorShape& tensor : tensors) {
+    Parameter parameter = {
+        .name = tensor.name, .shape = OfficialShape(tensor), .begin = total, .elements = 1};
+    for (const int64_t size : tensor.shape) parameter.elements *= size;
     total += parameter.elements;
-    index_[name] = static_cast<int>(parameters_.size());
+    index_[parameter.name] = static_cast<int>(parameters_.size());
     parameters_.push_back(std::move(parameter));
   }
   const auto options = torch::TensorOptions().device(device).dtype(dtype);
@@ -239,15 +221,8 @@ absl::Status Backbone::Load(const tensors::TensorSet& set) {
                                                tensors::ShapeString(parameter.shape),
                                                ", found no such tensor (", set.source(), ")"));
     }
-    // Checkpoints differ in sizes of one.
-    tensors::Shape expected, found;
-    for (const int64_t size : parameter.shape) {
-      if (size != 1) expected.push_back(size);
-    }
-    for (const int64_t size : tensor->shape) {
-      if (size != 1) found.push_back(size);
-    }
-    if (expected != found) {
+    const size_t rank = parameter.shape.size() == 3 ? 1 : parameter.shape.size();
+    if (rwkv::Squeezed(tensor->shape, rank) != rwkv::Squeezed(parameter.shape, rank)) {
       return absl::InvalidArgumentError(
           StrCat(parameter.name, ": expected ", tensors::ShapeString(parameter.shape), ", found ",
                  tensors::ShapeString(tensor->shape), " (", set.source(), ")"));
@@ -280,71 +255,62 @@ absl::StatusOr<tensors::TensorSet> Backbone::Export(bool fp32) const {
 Tensor Backbone::TimeMix(int layer, const Tensor& x, const BackboneState& initial,
                          torch::ScalarType products, Tensor* v_first, Tensor* shift,
                          Tensor* wkv) const {
-  const int64_t batch = x.size(0), tokens = x.size(1), d = x.size(2), h = heads(),
-                n = sizes_.head_size;
-  const torch::ScalarType type = values_.scalar_type();
-  const Tensor z =
-      torch::layer_norm(x, {d}, Get(layer, "ln1.weight"), Get(layer, "ln1.bias"), kLayerNormEps);
-  const Tensor before = initial.defined() ? initial.shift.select(1, layer).select(1, 0).unsqueeze(1)
-                                          : torch::zeros({batch, 1, d}, z.options());
-  const Tensor delta = torch::cat({before, z.narrow(1, 0, tokens - 1)}, 1) - z;
-  *shift = z.select(1, tokens - 1);
-  // [6][1][1][D] -> all six mixtures at once, [6][B][T][D].
-  const Tensor mix =
-      torch::stack({Get(layer, "att.x_r"), Get(layer, "att.x_w"), Get(layer, "att.x_k"),
-                    Get(layer, "att.x_v"), Get(layer, "att.x_a"), Get(layer, "att.x_g")});
-  const std::vector<Tensor> mixed =
-      torch::addcmul(z.unsqueeze(0), delta.unsqueeze(0), mix).to(products).unbind(0);
+  const int64_t d = x.size(2), h = heads();
+  const auto get = [&](const char* name) { return Get(layer, name); };
+  const Tensor mix = torch::stack({get("att.x_r"), get("att.x_w"), get("att.x_k"), get("att.x_v"),
+                                   get("att.x_a"), get("att.x_g")})
+                         .view({6, d});
+  const NormShiftMixResult shifted =
+      NormShiftMix(x, get("ln1.weight"), get("ln1.bias"),
+                   initial.defined() ? initial.shift.select(1, layer).select(1, 0) : Tensor(), mix,
+                   products, pool_);
+  *shift = shifted.last;
+  const auto& mixed = shifted.mixed;
   const auto matrix = [&](int which, const char* name) {
-    return Linear(mixed[which], Get(layer, name), products).to(type);
+    return Linear(mixed[which], get(name), products);
   };
-  const Tensor r = matrix(0, "att.receptance.weight");
-  Tensor k = matrix(2, "att.key.weight");
-  Tensor v = matrix(3, "att.value.weight");
   const auto low_rank = [&](const Tensor& hidden, const char* name) {
-    return LowRank(hidden, Get(layer, name), products);
+    return LowRank(hidden, get(name), products);
   };
-  const Tensor w_raw =
-      Get(layer, "att.w0") + low_rank(torch::tanh(low_rank(mixed[1], "att.w1")), "att.w2").to(type);
-  const Tensor rate = torch::sigmoid(Get(layer, "att.a0") +
-                                     low_rank(low_rank(mixed[4], "att.a1"), "att.a2").to(type));
-  const Tensor gate = low_rank(torch::sigmoid(low_rank(mixed[5], "att.g1")), "att.g2").to(type);
-  if (layer == 0) {
-    *v_first = v;
-  } else {
-    const Tensor residual = torch::sigmoid(
-        Get(layer, "att.v0") + low_rank(low_rank(mixed[3], "att.v1"), "att.v2").to(type));
-    v = torch::addcmul(v, *v_first - v, residual);
+  Wkv7Products made = {.r = matrix(0, "att.receptance.weight"),
+                       .k = matrix(2, "att.key.weight"),
+                       .v = matrix(3, "att.value.weight"),
+                       .w_low = low_rank(torch::tanh(low_rank(mixed[1], "att.w1")), "att.w2"),
+                       .a_low = low_rank(low_rank(mixed[4], "att.a1"), "att.a2"),
+                       .v_low = {},
+                       .v_first = {}};
+  Wkv7Vectors vectors = {.w0 = get("att.w0"),
+                         .a0 = get("att.a0"),
+                         .k_k = get("att.k_k"),
+                         .k_a = get("att.k_a"),
+                         .v0 = {}};
+  if (layer > 0) {
+    made.v_low = low_rank(low_rank(mixed[3], "att.v1"), "att.v2");
+    made.v_first = *v_first;
+    vectors.v0 = get("att.v0");
   }
-  const auto by_head = [&](const Tensor& t) { return t.view({batch, tokens, h, n}); };
-  const Tensor kk = torch::nn::functional::normalize(
-      by_head(k * Get(layer, "att.k_k")),
-      torch::nn::functional::NormalizeFuncOptions().dim(-1).eps(1e-12));
-  k = k * (1.0 + (rate - 1.0) * Get(layer, "att.k_a"));
-  const Tensor r_h = by_head(r), k_h = by_head(k), v_h = by_head(v);
+  const Wkv7Inputs inputs = Wkv7Prepare(made, vectors, h, pool_);
+  if (layer == 0) *v_first = inputs.v;
   const Wkv7Result result =
-      Wkv7(r_h, by_head(w_raw), k_h, v_h, -kk, kk * by_head(rate),
+      Wkv7(inputs.r, inputs.w_raw, inputs.k, inputs.v, inputs.a, inputs.b,
            initial.defined() ? initial.wkv.select(1, layer) : Tensor(), pool_);
   *wkv = result.final_state;
-  Tensor y = torch::layer_norm(result.y, {n}, {}, {}, kGroupNormEps).view({batch, tokens, d});
-  y = torch::addcmul(Get(layer, "att.ln_x.bias"), y, Get(layer, "att.ln_x.weight"));
-  const Tensor bonus = (r_h * k_h * Get(layer, "att.r_k")).sum(-1, true) * v_h;
-  y = (y + bonus.view({batch, tokens, d})) * gate;
-  return x + Linear(y.to(products), Get(layer, "att.output.weight"), products).to(type);
+  const Tensor gate = low_rank(torch::sigmoid(low_rank(mixed[5], "att.g1")), "att.g2");
+  const Tensor y = Wkv7Finish(result.y, inputs, gate, get("att.r_k"), get("att.ln_x.weight"),
+                              get("att.ln_x.bias"), pool_);
+  return x + Linear(y, get("att.output.weight"), products);
 }
 
 Tensor Backbone::ChannelMix(int layer, const Tensor& x, const BackboneState& initial,
                             torch::ScalarType products, Tensor* shift) const {
-  const int64_t batch = x.size(0), tokens = x.size(1), d = x.size(2);
-  const Tensor z =
-      torch::layer_norm(x, {d}, Get(layer, "ln2.weight"), Get(layer, "ln2.bias"), kLayerNormEps);
-  const Tensor before = initial.defined() ? initial.shift.select(1, layer).select(1, 1).unsqueeze(1)
-                                          : torch::zeros({batch, 1, d}, z.options());
-  const Tensor delta = torch::cat({before, z.narrow(1, 0, tokens - 1)}, 1) - z;
-  *shift = z.select(1, tokens - 1);
-  const Tensor mixed = torch::addcmul(z, delta, Get(layer, "ffn.x_k")).to(products);
-  const Tensor hidden = torch::relu(Linear(mixed, Get(layer, "ffn.key.weight"), products)).square();
-  return x + Linear(hidden, Get(layer, "ffn.value.weight"), products).to(values_.scalar_type());
+  const NormShiftMixResult shifted =
+      NormShiftMix(x, Get(layer, "ln2.weight"), Get(layer, "ln2.bias"),
+                   initial.defined() ? initial.shift.select(1, layer).select(1, 1) : Tensor(),
+                   Get(layer, "ffn.x_k").view({1, x.size(2)}), products, pool_);
+  *shift = shifted.last;
+  const Tensor hidden =
+      SquaredRelu(Linear(shifted.mixed[0], Get(layer, "ffn.key.weight"), products));
+  return x + Linear(hidden, Get(layer, "ffn.value.weight"), products);
 }
 
 Backbone::Result Backbone::Forward(const Tensor& tokens, const BackboneState& initial,

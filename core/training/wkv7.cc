@@ -1,5 +1,7 @@
 #include "core/training/wkv7.h"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -82,6 +84,7 @@ class Wkv7Function : public torch::autograd::Function<Wkv7Function> {
   static variable_list forward(AutogradContext* context, const Tensor& r_, const Tensor& w_raw_,
                                const Tensor& k_, const Tensor& v_, const Tensor& a_,
                                const Tensor& b_, const Tensor& initial_or_empty, int64_t pool) {
+    RECORD_FUNCTION("Wkv7", {});
     const Tensor initial_ = initial_or_empty.numel() > 0 ? initial_or_empty : Tensor();
     const Tensor r = r_.contiguous(), w_raw = w_raw_.contiguous(), k = k_.contiguous(),
                  v = v_.contiguous(), a = a_.contiguous(), b = b_.contiguous(),

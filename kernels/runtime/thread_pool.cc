@@ -43,6 +43,8 @@ struct ThreadPool::Impl {
     threads = static_cast<int>(workers.size()) + 1;
   }
 
+  Impl(int wanted, Fork other) : threads(wanted), fork(other) {}
+
   ~Impl() {
     state.store(kStop);
     {
@@ -116,6 +118,12 @@ struct ThreadPool::Impl {
 
   void Run() {
     next.store(0, std::memory_order_relaxed);
+    if (fork != nullptr) {
+      fork(
+          threads, [](void* impl, int thread) { static_cast<Impl*>(impl)->ClaimPieces(thread); },
+          this);
+      return;
+    }
     region = (region + 1) & 0x7fffffffu;
     if (region == 0) region = 1;
     state.store(region << kRegionShift | kOpen);
@@ -138,6 +146,7 @@ struct ThreadPool::Impl {
 
   // Read by workers only inside a region.
   int threads = 1;
+  Fork fork = nullptr;
   std::vector<std::thread> workers;
 
   // The job; written only while the region is closed and nobody is inside.
@@ -155,6 +164,7 @@ struct ThreadPool::Impl {
 };
 
 ThreadPool::ThreadPool(int threads) : impl_(new Impl(threads < 1 ? 1 : threads)) {}
+ThreadPool::ThreadPool(int threads, Fork fork) : impl_(new Impl(threads < 1 ? 1 : threads, fork)) {}
 ThreadPool::~ThreadPool() = default;
 
 int ThreadPool::threads() const { return impl_->threads; }

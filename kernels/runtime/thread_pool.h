@@ -13,6 +13,11 @@ class ThreadPool {
  public:
   // `threads` >= 1, the caller of Run() included: 1 starts none.
   explicit ThreadPool(int threads);
+  // Threads of somebody else's pool, so that two pools never wait for the same processors:
+  // `fork` calls body(context, thread) for every thread in [0, threads) and returns when all are
+  // done.
+  using Fork = void (*)(int threads, void (*body)(void* context, int thread), void* context);
+  ThreadPool(int threads, Fork fork);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

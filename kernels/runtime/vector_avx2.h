@@ -84,6 +84,17 @@ struct VectorAvx2 {
     return _mm256_and_ps(chosen,
                          _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000u))));
   }
+  // Eight bf16 (their bits), widened; and eight floats rounded to them.
+  static Type LoadBf16(const unsigned short* p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(
+        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
+  }
+  static void StoreBf16(unsigned short* p, Type a) {
+    const __m256i high = _mm256_srli_epi32(_mm256_castps_si256(RoundToBf16(a)), 16);
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i*>(p),
+        _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
+  }
   // The first, or the second, bf16 of each of eight pairs, widened.
   static Type LoadFirstOfPairs(const void* p) {
     return _mm256_castsi256_ps(

@@ -87,6 +87,15 @@ struct VectorAvx512 {
     return _mm512_castsi512_ps(
         _mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
   }
+  // Sixteen bf16 (their bits), widened; and sixteen floats rounded to them.
+  static Type LoadBf16(const unsigned short* p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(
+        _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+  }
+  static void StoreBf16(unsigned short* p, Type a) {
+    const __m512i high = _mm512_srli_epi32(_mm512_castps_si512(RoundToBf16(a)), 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(high));
+  }
   // The first, or the second, bf16 of each of sixteen pairs, widened.
   static Type LoadFirstOfPairs(const void* p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));

@@ -179,6 +179,21 @@ TEST_F(SourcesTest, HeldOutWindowsAreOfTrainedLabelsAndTheSameEveryTime) {
     }
   }
   EXPECT_EQ(rows, (std::map<int32_t, int>{{0, 3}, {1, 3}}));
+  // Not all from beginnings.
+  const auto again = HeldOutWindows(*corpus_, Split::kTest, {.rows = 2, .tokens = 64}, 3);
+  int at_the_beginning = 0;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    EXPECT_EQ(batches[i].inputs, again[i].inputs);
+    for (int row = 0; row < batches[i].rows; ++row) {
+      const int32_t* targets = batches[i].targets.data() + static_cast<size_t>(row) * 64;
+      for (const Document& document : corpus_->documents(Split::kTest)) {
+        const auto tokens = corpus_->tokens(Split::kTest, document);
+        at_the_beginning += document.label == batches[i].row[row].label &&
+                            std::equal(targets, targets + 64, tokens.begin());
+      }
+    }
+  }
+  EXPECT_LT(at_the_beginning, 3);
 }
 
 TEST(TaskSource, AnswersAreRightAndOnlyTheyAreScored) {

@@ -1,0 +1,145 @@
+// The fused operators against the same in plain torch operations in double precision, and their
+// gradients, on every instruction set.
+#include "core/training/time_mix.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/kernels/isa_test.h"
+
+namespace dreamstate::training {
+namespace {
+
+using torch::Tensor;
+using Tensors = std::vector<Tensor>;
+
+// What `body` gives for these inputs, and the gradients of all of them, for random gradients of the
+// results. Undefined inputs stay undefined.
+Tensors ResultsAndGradients(const Tensors& inputs, torch::ScalarType type,
+                            const std::function<Tensors(const Tensors&)>& body) {
+  Tensors leaves;
+  for (const Tensor& input : inputs) {
+    leaves.push_back(input.defined() ? input.to(type).detach().clone().requires_grad_(true)
+                                     : Tensor());
+  }
+  Tensors all = body(leaves);
+  torch::manual_seed(5);
+  Tensor loss = torch::zeros({}, torch::kDouble);
+  for (const Tensor& result : all) {
+    loss = loss + (result.to(torch::kDouble) * torch::randn(result.sizes(), torch::kDouble)).sum();
+  }
+  loss.backward();
+  for (const Tensor& leaf : leaves) {
+    if (leaf.defined()) all.push_back(leaf.grad());
+  }
+  return all;
+}
+
+class TimeMixTest : public kernels::IsaTest {
+ protected:
+  void ExpectClose(const Tensors& inputs, double tolerance,
+                   const std::function<Tensors(const Tensors&)>& body) {
+    const Tensors expected = ResultsAndGradients(inputs, torch::kDouble, body);
+    const Tensors found = ResultsAndGradients(inputs, torch::kFloat, body);
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      ASSERT_TRUE(found[i].defined()) << "array " << i;
+      const double scale = expected[i].abs().max().item<double>();
+      const double error = (found[i].to(torch::kDouble) - expected[i]).abs().max().item<double>();
+      EXPECT_LT(error, tolerance * scale) << "array " << i << " of " << found.size();
+    }
+  }
+  Tensor Random(std::vector<int64_t> shape, double scale = 1.0) {
+    return torch::randn(shape, torch::kDouble) * scale;
+  }
+
+  kernels::ThreadPool pool_{3};
+};
+INSTANTIATE_TEST_SUITE_P(EveryIsa, TimeMixTest, ::testing::ValuesIn(kernels::AvailableIsas()),
+                         kernels::IsaTestName);
+
+TEST_P(TimeMixTest, NormShiftMix) {
+  torch::manual_seed(1);
+  for (const int64_t mixes : {1, 6}) {
+    for (const bool starts : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << mixes << " mixtures, starts " << starts);
+      ExpectClose({Random({3, 7, 48}), Random({48}), Random({48}), Random({mixes, 48}),
+                   starts ? Random({3, 48}) : Tensor()},
+                  2e-6, [&](const Tensors& in) {
+                    const NormShiftMixResult result =
+                        NormShiftMix(in[0], in[1], in[2], in[4], in[3], in[0].scalar_type(), pool_);
+                    Tensors all = result.mixed;
+                    all.push_back(result.last);
+                    return all;
+                  });
+    }
+  }
+}
+
+TEST_P(TimeMixTest, Wkv7Prepare) {
+  torch::manual_seed(2);
+  for (const bool first : {true, false}) {
+    SCOPED_TRACE(::testing::Message() << "layer 0: " << first);
+    const auto rows = [&] { return Random({2, 9, 64}); };
+    ExpectClose({rows(), rows(), rows(), rows(), rows(), Random({1, 1, 64}), Random({1, 1, 64}),
+                 Random({1, 1, 64}), Random({1, 1, 64}), first ? Tensor() : rows(),
+                 first ? Tensor() : Random({2, 9, 2, 32}), first ? Tensor() : Random({1, 1, 64})},
+                5e-6, [&](const Tensors& in) {
+                  const Wkv7Inputs out =
+                      Wkv7Prepare({in[0], in[1], in[2], in[3], in[4], in[9], in[10]},
+                                  {in[5], in[6], in[7], in[8], in[11]}, /*heads=*/2, pool_);
+                  return Tensors{out.r, out.w_raw, out.k, out.v, out.a, out.b};
+                });
+  }
+}
+
+TEST_P(TimeMixTest, Wkv7Finish) {
+  torch::manual_seed(3);
+  const auto rows = [&] { return Random({2, 9, 4, 16}); };
+  ExpectClose({rows(), rows(), rows(), rows(), Random({2, 9, 64}), Random({4, 16}), Random({64}),
+               Random({64})},
+              5e-6, [&](const Tensors& in) {
+                const Wkv7Inputs inputs = {in[1], Tensor(), in[2], in[3], Tensor(), Tensor()};
+                return Tensors{Wkv7Finish(in[0], inputs, in[4], in[5], in[6], in[7], pool_)};
+              });
+}
+
+TEST_P(TimeMixTest, SquaredRelu) {
+  ExpectClose({Random({5, 32})}, 1e-6,
+              [](const Tensors& in) { return Tensors{SquaredRelu(in[0])}; });
+}
+
+// bf16 is rounded where it is stored: within a unit in the last place of the fp32 result.
+TEST_P(TimeMixTest, Bf16ResultsAreRoundedOnes) {
+  torch::manual_seed(4);
+  const Tensor x = torch::randn({2, 5, 32}), one = torch::ones({32}), zero = torch::zeros({32}),
+               mix = torch::rand({6, 32});
+  const NormShiftMixResult exact = NormShiftMix(x, one, zero, {}, mix, torch::kFloat, pool_);
+  const NormShiftMixResult rounded = NormShiftMix(x, one, zero, {}, mix, torch::kBFloat16, pool_);
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_TRUE(torch::equal(exact.mixed[i].to(torch::kBFloat16), rounded.mixed[i]));
+  }
+}
+
+// Nothing depends on how many threads there are.
+TEST_P(TimeMixTest, AnyNumberOfThreadsGivesTheSameBits) {
+  torch::manual_seed(6);
+  const Tensors inputs = {Random({3, 37, 48}), Random({48}), Random({48}), Random({6, 48})};
+  Tensors first;
+  for (const int threads : {1, 2, 5}) {
+    kernels::ThreadPool pool(threads);
+    const Tensors all = ResultsAndGradients(inputs, torch::kFloat, [&](const Tensors& in) {
+      const NormShiftMixResult result =
+          NormShiftMix(in[0], in[1], in[2], {}, in[3], torch::kFloat, pool);
+      return result.mixed;
+    });
+    if (first.empty()) first = all;
+    for (size_t i = 0; i < all.size(); ++i) EXPECT_TRUE(torch::equal(all[i], first[i])) << i;
+  }
+}
+
+}  // namespace
+}  // namespace dreamstate::training
