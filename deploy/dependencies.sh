@@ -17,6 +17,7 @@ TOOLS=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache pkg-config:pkg-config
 LIBRARIES=(
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler grpc-proto
   libabsl-dev prometheus-cpp-dev librocksdb-dev nlohmann-json3-dev libssl-dev libcli11-dev libspdlog-dev libpng-dev
+  libgloo-dev
   libgtest-dev libgmock-dev libbenchmark-dev)
 
 flavour=cpu

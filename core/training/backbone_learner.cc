@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 
@@ -12,9 +13,11 @@
 #include "core/base/strings.h"
 #include "core/tensors/safetensors.h"
 #include "core/training/backbone.h"
+#include "core/training/fork_on_torch.h"
 #include "core/training/learner_options.h"
 #include "core/training/loss.h"
 #include "core/training/optimiser.h"
+#include "core/training/process_group.h"
 #include "core/training/state_bank.h"
 #include "kernels/runtime/cpu.h"
 
@@ -34,7 +37,31 @@ auto Guarded(const Body& body) -> decltype(body()) {
     return absl::InternalError(StrCat("training: ", error.what_without_backtrace()));
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("training: no memory left");
+  } catch (const std::runtime_error& error) {
+    // What gloo throws.
+    return absl::UnavailableError(StrCat("training: another rank is gone: ", error.what()));
   }
+}
+
+// The rows of a global batch that a rank computes, as a batch of its own.
+struct Share {
+  Batch batch;
+  std::vector<int> rows;  // where they are in the global one
+};
+Share ShareOf(const Batch& batch, const Ranks& ranks) {
+  Share share = {.batch = {.rows = 0, .tokens = batch.tokens}};
+  for (int row = ranks.rank; row < batch.rows; row += ranks.size) {
+    const auto begin = int64_t{row} * batch.tokens;
+    const auto append = [&](const std::vector<int32_t>& from, std::vector<int32_t>* to) {
+      to->insert(to->end(), from.begin() + begin, from.begin() + begin + batch.tokens);
+    };
+    append(batch.inputs, &share.batch.inputs);
+    append(batch.targets, &share.batch.targets);
+    share.batch.row.push_back(batch.row[row]);
+    share.rows.push_back(row);
+    ++share.batch.rows;
+  }
+  return share;
 }
 
 absl::Status CheckBatch(const Batch& batch, int vocab, int bank_slots, int labels) {
@@ -70,14 +97,19 @@ absl::Status CheckBatch(const Batch& batch, int vocab, int bank_slots, int label
   return absl::OkStatus();
 }
 
+bool HasBf16(torch::Device device) {
+  return device.is_cuda() || kernels::ActiveIsa() >= kernels::Isa::kAvx512Bf16;
+}
+
 class BackboneLearner : public Learner {
  public:
   BackboneLearner(const LearnerOptions& options, const BackboneSizes& sizes, torch::Device device,
-                  int threads)
+                  int threads, std::unique_ptr<ProcessGroup> group)
       : options_(options),
         device_(device),
-        products_(options.bf16 ? torch::kBFloat16 : torch::kFloat),
-        pool_(threads),
+        group_(std::move(group)),
+        products_(options.bf16 && HasBf16(device) ? torch::kBFloat16 : torch::kFloat),
+        pool_(threads, ForkOnTorch),
         backbone_(sizes, device, torch::kFloat, pool_),
         bank_(options.bank_slots, sizes, device) {}
 
@@ -88,6 +120,7 @@ class BackboneLearner : public Learner {
     } else {
       backbone_.Initialise(options_.seed);
     }
+    if (group_ != nullptr) group_->Broadcast(backbone_.values());
     if (options_.mode == TrainingMode::kStateTuning) {
       backbone_.RequireGradients(false);
       const BackboneSizes& sizes = backbone_.sizes();
@@ -119,12 +152,13 @@ class BackboneLearner : public Learner {
     return Guarded([&]() -> absl::StatusOr<StepResult> {
       const double scored = static_cast<double>(std::count_if(
           batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
+      const Share share = ShareOf(batch, options_.ranks);
       gradients_.zero_();
       Tensor loss = torch::zeros({}, torch::TensorOptions().device(device_));
       std::vector<std::pair<int, BackboneState>> kept;  // first row, final states
-      ForEachPiece(batch, [&](int first, int rows) {
-        Backbone::Result result = Run(batch, first, rows);
-        const Scored scored_rows = Select(batch, first, rows, result.hidden);
+      ForEachPiece(share.batch, [&](int first, int rows) {
+        Backbone::Result result = Run(share.batch, first, rows);
+        const Scored scored_rows = Select(share.batch, first, rows, result.hidden);
         const Tensor part = CrossEntropy(backbone_.Head(scored_rows.hidden, products_),
                                          scored_rows.targets, std::max(scored, 1.0));
         part.backward();
@@ -132,6 +166,10 @@ class BackboneLearner : public Learner {
         kept.emplace_back(first, BackboneState{result.final_state.shift.detach(),
                                                result.final_state.wkv.detach()});
       });
+      if (group_ != nullptr) {
+        group_->Sum(gradients_);
+        group_->Sum(loss);
+      }
       // One wait for the device a step.
       const Tensor sums = torch::stack({loss, gradients_.norm()}).cpu();
       const float* values = sums.const_data_ptr<float>();
@@ -144,8 +182,9 @@ class BackboneLearner : public Learner {
       const double scale = clip > 0 ? std::min(1.0, clip / (out.grad_norm + 1e-6)) : 1.0;
       optimiser_->Step(trained_, gradients_, lr, scale);
       for (const auto& [first, state] : kept) {
-        bank_.Keep(std::span(batch.row).subspan(first, state.wkv.size(0)), state);
+        bank_.Keep(std::span(share.batch.row).subspan(first, state.wkv.size(0)), state);
       }
+      if (group_ != nullptr) ShareKeptStates(batch, share);
       return out;
     });
   }
@@ -154,10 +193,12 @@ class BackboneLearner : public Learner {
     DS_RETURN_IF_ERROR(CheckBatch(batch, backbone_.sizes().vocab, bank_.slots(), options_.labels));
     return Guarded([&]() -> absl::StatusOr<EvaluationResult> {
       const torch::NoGradGuard no_gradients;
-      EvaluationResult out;
-      ForEachPiece(batch, [&](int first, int rows) {
-        const Backbone::Result result = Run(batch, first, rows);
-        const Scored scored = Select(batch, first, rows, result.hidden);
+      const Share share = ShareOf(batch, options_.ranks);
+      // By row of the global batch: nll, scored, correct.
+      const Tensor sums = torch::zeros({3, batch.rows}, torch::kDouble);
+      ForEachPiece(share.batch, [&](int first, int rows) {
+        const Backbone::Result result = Run(share.batch, first, rows);
+        const Scored scored = Select(share.batch, first, rows, result.hidden);
         const Tensor logits = backbone_.Head(scored.hidden, products_).to(torch::kFloat);
         const Tensor picked =
             torch::log_softmax(logits, -1).gather(1, scored.targets.unsqueeze(1)).squeeze(1);
@@ -166,20 +207,34 @@ class BackboneLearner : public Learner {
           return torch::zeros({rows}, torch::TensorOptions().device(device_).dtype(torch::kDouble))
               .index_add_(0, scored.row, values.to(torch::kDouble));
         };
-        const Tensor sums =
+        const Tensor piece =
             torch::stack({by_row(-picked), by_row(torch::ones_like(picked)), by_row(correct)})
                 .cpu();
-        const auto values = sums.accessor<double, 2>();
         for (int row = 0; row < rows; ++row) {
-          out.row_nll.push_back(values[0][row]);
-          out.row_scored.push_back(static_cast<int64_t>(values[1][row]));
-          out.row_correct.push_back(static_cast<int64_t>(values[2][row]));
-          out.nll += out.row_nll.back();
-          out.scored += out.row_scored.back();
-          out.correct += out.row_correct.back();
+          sums.select(1, share.rows[first + row]).copy_(piece.select(1, row));
         }
       });
+      if (group_ != nullptr) group_->Sum(sums);
+      EvaluationResult out;
+      const auto values = sums.accessor<double, 2>();
+      for (int row = 0; row < batch.rows; ++row) {
+        out.row_nll.push_back(values[0][row]);
+        out.row_scored.push_back(static_cast<int64_t>(values[1][row]));
+        out.row_correct.push_back(static_cast<int64_t>(values[2][row]));
+        out.nll += out.row_nll.back();
+        out.scored += out.row_scored.back();
+        out.correct += out.row_correct.back();
+      }
       return out;
+    });
+  }
+
+  absl::StatusOr<bool> Any(bool here) override {
+    if (group_ == nullptr) return here;
+    return Guarded([&]() -> absl::StatusOr<bool> {
+      const Tensor votes = torch::full({1}, here ? 1.0 : 0.0);
+      group_->Sum(votes);
+      return votes.item<float>() > 0;
     });
   }
 
@@ -245,7 +300,7 @@ class BackboneLearner : public Learner {
 
   int64_t parameters() const override { return trained_.numel(); }
   std::string device() const override {
-    const std::string_view products = options_.bf16 ? " bf16" : " fp32";
+    const std::string_view products = products_ == torch::kBFloat16 ? " bf16" : " fp32";
     if (device_.is_cuda()) return StrCat("cuda:", device_.index(), products);
     return StrCat("cpu/", kernels::IsaName(kernels::ActiveIsa()), products);
   }
@@ -257,6 +312,35 @@ class BackboneLearner : public Learner {
     for (int first = 0; first < batch.rows; first += at_once) {
       body(first, std::min(at_once, batch.rows - first));
     }
+  }
+
+  // Gives every rank the states that the others keep.
+  void ShareKeptStates(const Batch& batch, const Share& share) {
+    std::vector<Row> rows;
+    std::vector<int64_t> ours, slots;  // ours: which of `rows` this rank computed, into which slot
+    for (int row = 0; row < batch.rows; ++row) {
+      if (batch.row[row].keep_slot < 0) continue;
+      if (row % options_.ranks.size == options_.ranks.rank) {
+        ours.push_back(static_cast<int64_t>(rows.size()));
+        slots.push_back(batch.row[row].keep_slot);
+      }
+      rows.push_back(batch.row[row]);
+    }
+    if (rows.empty()) return;
+    const auto all = [&](const Tensor& bank) {
+      std::vector<int64_t> shape = bank.sizes().vec();
+      shape[0] = static_cast<int64_t>(rows.size());
+      Tensor states = torch::zeros(shape, bank.options());
+      if (!ours.empty()) {
+        const auto index = [this](const std::vector<int64_t>& values) {
+          return torch::tensor(values, torch::kLong).to(device_);
+        };
+        states.index_copy_(0, index(ours), bank.index_select(0, index(slots)));
+      }
+      group_->Sum(states);
+      return states;
+    };
+    bank_.Keep(rows, {.shift = all(bank_.shift()), .wkv = all(bank_.wkv())});
   }
 
   Tensor Tokens(const std::vector<int32_t>& values, const Batch& batch, int first, int rows) const {
@@ -290,8 +374,10 @@ class BackboneLearner : public Learner {
 
   Backbone::Result Run(const Batch& batch, int first, int rows) const {
     const std::span<const Row> row = std::span(batch.row).subspan(first, rows);
-    BackboneState initial = bank_.Start(row);
-    if (options_.mode == TrainingMode::kStateTuning) {
+    BackboneState initial;
+    if (options_.mode == TrainingMode::kFull) {
+      initial = bank_.Start(row);
+    } else {
       std::vector<int64_t> labels;
       for (const Row& one : row) labels.push_back(one.label);
       const Tensor index = torch::tensor(labels, torch::kLong).to(device_);
@@ -319,6 +405,7 @@ class BackboneLearner : public Learner {
 
   LearnerOptions options_;
   torch::Device device_;
+  std::unique_ptr<ProcessGroup> group_;  // null for a rank alone
   torch::ScalarType products_;
   kernels::ThreadPool pool_;
   Backbone backbone_;
@@ -346,7 +433,12 @@ absl::StatusOr<std::unique_ptr<Learner>> MakeBackboneLearner(const LearnerOption
           "device cuda: no CUDA device is here, or this build does not link LibTorch's CUDA half "
           "(the preset cuda does)");
     }
-    device = torch::Device(torch::kCUDA, 0);
+    if (options.ranks.local_rank >= torch::cuda::device_count()) {
+      return absl::FailedPreconditionError(
+          StrCat("device cuda: rank ", options.ranks.rank, " needs a GPU of its own, number ",
+                 options.ranks.local_rank, ", and there are ", torch::cuda::device_count()));
+    }
+    device = torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(options.ranks.local_rank));
   } else if (options.device != "cpu") {
     return absl::InvalidArgumentError(
         StrCat("device: expected cpu or cuda, found \"", options.device, "\""));
@@ -360,7 +452,8 @@ absl::StatusOr<std::unique_ptr<Learner>> MakeBackboneLearner(const LearnerOption
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
   return Guarded([&]() -> absl::StatusOr<std::unique_ptr<Learner>> {
-    auto learner = std::make_unique<BackboneLearner>(options, sizes, device, threads);
+    auto learner = std::make_unique<BackboneLearner>(options, sizes, device, threads,
+                                                     JoinRanks(options.ranks, device));
     DS_RETURN_IF_ERROR(learner->Initialise());
     return std::unique_ptr<Learner>(std::move(learner));
   });

@@ -1,6 +1,7 @@
 // A model in training: parameters, optimiser and state bank, on one device. The run loop
 // (core/training/run.h) drives it and knows nothing of torch; no torch type is shown here.
-// Not thread-safe.
+// With several ranks all of them call Step, Evaluate and Any in the same order; the other members
+// are each rank's own. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +43,9 @@ class Learner {
 
   // Losses without a step; keep_slot is ignored.
   virtual absl::StatusOr<EvaluationResult> Evaluate(const Batch& batch) = 0;
+
+  // Whether some rank says yes: how ranks agree to stop. UNAVAILABLE when one is gone.
+  virtual absl::StatusOr<bool> Any(bool here) { return here; }
 
   // Everything that a resumed run needs to repeat the uninterrupted one: fp32 masters, optimiser
   // moments, step count, bank. Writes safetensors files into an existing directory.

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "core/tensors/tensor_set.h"
 #include "core/training/learner.h"
+#include "core/training/ranks.h"
 
 namespace dreamstate::training {
 
@@ -22,8 +23,10 @@ struct BackboneSizes {
 };
 
 enum class TrainingMode {
-  kFull,         // all parameters
-  kStateTuning,  // only blocks.{i}.att.time_state, one state a label (spec section 3.5)
+  kFull,  // all parameters
+  // Only blocks.{i}.att.time_state, one state a label (spec section 3.5): every row begins from the
+  // state of its label, whatever slots it names.
+  kStateTuning,
 };
 
 struct OptimiserOptions {
@@ -48,11 +51,12 @@ struct LearnerOptions {
   int micro_batch_rows = 0;
   int bank_slots = 0;
   uint64_t seed = 0;
-  // torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) is read by
-  // core/training/distributed.h; one rank when it is not set.
+  // Several ranks train one model: each computes its rows of a batch (rank, rank + size, ...).
+  Ranks ranks;
 };
 
-// FAILED_PRECONDITION when the device is not there, INVALID_ARGUMENT naming the wrong size.
+// Waits for the other ranks. FAILED_PRECONDITION when the device is not there, INVALID_ARGUMENT
+// naming the wrong size, UNAVAILABLE when the ranks do not find each other.
 absl::StatusOr<std::unique_ptr<Learner>> MakeBackboneLearner(const LearnerOptions& options);
 
 }  // namespace dreamstate::training

@@ -135,7 +135,9 @@ class Loop {
       DS_RETURN_IF_ERROR(OneStep(batches));
       const bool last = step_ == config_.schedule.steps;
       DS_RETURN_IF_ERROR(ValidateWhenDue(last));
-      const bool stop = !last && hooks_.stopping && hooks_.stopping();
+      DS_ASSIGN_OR_RETURN(const bool told,
+                          learner_.Any(hooks_.stopping != nullptr && hooks_.stopping()));
+      const bool stop = told && !last;
       if (last || stop || CheckpointDue()) DS_RETURN_IF_ERROR(Checkpoint());
       PublishWhenDue(last);
       if (stop) return RunOutcome{.step = step_, .finished = false};

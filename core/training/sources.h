@@ -77,9 +77,9 @@ absl::StatusOr<std::unique_ptr<BatchSource>> MakeTaskSource(const TaskOptions& o
                                                             const BatchShape& shape, uint64_t seed,
                                                             bool held_out);
 
-// Windows of a held-out split for measuring while training: the first `tokens` of documents, after
-// the separator, `windows` a label, every trained label alike; always the same ones. In batches of
-// at most `rows` rows, whose Row::label says whose they are.
+// Windows of a held-out split for measuring while training: `tokens` from anywhere in documents,
+// after the separator, `windows` a label, every trained label alike; always the same ones. In
+// batches of at most `rows` rows, whose Row::label says whose they are.
 std::vector<Batch> HeldOutWindows(const Corpus& corpus, Split split, const BatchShape& shape,
                                   int windows);
 

@@ -196,7 +196,12 @@ class StateReadySource : public BatchSource {
       const auto tokens =
           corpus_->tokens(Split::kTrain, corpus_->documents(Split::kTrain)[reading->document]);
       const int64_t left = static_cast<int64_t>(tokens.size()) - reading->position;
-      const int64_t count = std::min(wanted, left);
+      int64_t count = std::min(wanted, left);
+      // Nor when the document ends early: it then ends a little earlier.
+      const int64_t rest = wanted - left - 1;
+      if (rest > 0 && rest < options_.excerpt_min_tokens) {
+        count = std::clamp<int64_t>(wanted - 1 - options_.excerpt_min_tokens, 1, left);
+      }
       for (int64_t i = 0; i < count; ++i) row.push_back(tokens[reading->position + i]);
       reading->position += count;
       if (static_cast<int>(row.size()) == end) break;
@@ -284,7 +289,9 @@ std::vector<Batch> HeldOutWindows(const Corpus& corpus, Split split, const Batch
                                   int windows) {
   std::vector<int> of_label(corpus.labels().size(), 0);
   std::vector<Batch> batches;
-  for (const Document& document : corpus.documents(split)) {
+  const std::vector<Document>& documents = corpus.documents(split);
+  for (size_t index = 0; index < documents.size(); ++index) {
+    const Document& document = documents[index];
     if (!corpus.trained(document.label) || of_label[document.label] >= windows ||
         document.tokens < shape.tokens) {
       continue;
@@ -294,10 +301,15 @@ std::vector<Batch> HeldOutWindows(const Corpus& corpus, Split split, const Batch
       batches.push_back({.rows = 0, .tokens = shape.tokens});
     }
     Batch& batch = batches.back();
-    const auto tokens = corpus.tokens(split, document);
+    // From anywhere in the document: beginnings (licences, headers) are easier than what follows.
+    Draws draws(/*seed=*/0, static_cast<uint32_t>(index), 0);
+    const auto tokens =
+        corpus.tokens(split, document)
+            .subspan(draws.Below(static_cast<uint32_t>(document.tokens - shape.tokens + 1)),
+                     static_cast<size_t>(shape.tokens));
     batch.inputs.push_back(0);
-    batch.inputs.insert(batch.inputs.end(), tokens.begin(), tokens.begin() + shape.tokens - 1);
-    batch.targets.insert(batch.targets.end(), tokens.begin(), tokens.begin() + shape.tokens);
+    batch.inputs.insert(batch.inputs.end(), tokens.begin(), tokens.end() - 1);
+    batch.targets.insert(batch.targets.end(), tokens.begin(), tokens.end());
     batch.row.push_back({.start_slots = {}, .keep_slot = -1, .label = document.label});
     ++batch.rows;
   }

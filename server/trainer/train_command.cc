@@ -14,12 +14,14 @@
 #include "core/base/strings.h"
 #include "core/tensors/import.h"
 #include "core/training/learner_options.h"
+#include "core/training/ranks.h"
 #include "core/training/run.h"
 #include "core/training/run_config.h"
 #include "core/training/sources.h"
 #include "server/trainer/command.h"
 #include "server/trainer/import_backbone.h"
 #include "server/trainer/training_display.h"
+#include "server/trainer/training_metrics.h"
 
 namespace dreamstate::trainer {
 namespace {
@@ -27,12 +29,15 @@ namespace {
 constexpr char kExamples[] = R"(Examples:
   dreamstate-trainer train --config starter.json --run runs/starter
   dreamstate-trainer train --config starter.json --run runs/starter --resume
+  torchrun --nproc-per-node 2 --no-python dreamstate-trainer train --config starter.json --run runs/starter
+Started by torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), the ranks train one model.
 SIGTERM and Ctrl-C save a checkpoint and end with 0; --resume goes on from it.
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 
 struct Arguments {
   std::string config;
   std::string run;
+  std::string admin_address;
   bool resume = false;
 };
 
@@ -80,8 +85,10 @@ absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
 }
 
 absl::StatusOr<std::unique_ptr<training::Learner>> MakeLearner(const training::RunConfig& config,
-                                                               const Data& data) {
+                                                               const Data& data,
+                                                               const training::Ranks& ranks) {
   training::LearnerOptions options;
+  options.ranks = ranks;
   options.sizes = config.model;
   tensors::TensorSet initial;
   if (!config.init.empty()) {
@@ -116,7 +123,9 @@ absl::StatusOr<int64_t> Publish(const training::PublishConfig& publish, training
 absl::Status Train(const Arguments& arguments) {
   constexpr size_t kMostConfigBytes = 1 << 20;
   DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(arguments.config, kMostConfigBytes));
+  DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
   training::Run run;
+  run.writes = ranks.rank == 0;
   DS_ASSIGN_OR_RETURN(run.config, training::ParseRunConfig(arguments.config, text));
   if (run.config.data.source == "task") {
     run.config.model.vocab = training::TaskVocab(run.config.data.task);
@@ -126,25 +135,36 @@ absl::Status Train(const Arguments& arguments) {
   run.validation = std::move(data.validation);
   run.labels = data.labels;
   DS_ASSIGN_OR_RETURN(const std::unique_ptr<training::Learner> learner,
-                      MakeLearner(run.config, data));
+                      MakeLearner(run.config, data, ranks));
 
-  TrainingDisplay display(std::cout, isatty(STDOUT_FILENO) != 0);
+  std::ostream silence(nullptr);
+  TrainingDisplay display(run.writes ? std::cout : silence, isatty(STDOUT_FILENO) != 0);
+  TrainingMetrics metrics;
+  if (run.writes && !arguments.admin_address.empty()) {
+    DS_RETURN_IF_ERROR(metrics.Listen(arguments.admin_address));
+  }
   display.Note(absl::StrFormat("%d parameters on %s, %d x %d tokens a step, %d steps",
                                learner->parameters(), learner->device(), run.config.batch.rows,
                                run.config.batch.tokens, run.config.schedule.steps));
   training::RunHooks hooks;
-  hooks.on_step = [&](const training::RunProgress& progress) { display.Step(progress); };
+  hooks.on_step = [&](const training::RunProgress& progress) {
+    metrics.OnStep(progress);
+    display.Step(progress);
+  };
   hooks.on_validation = [&](const training::Validation& validation) {
+    metrics.OnValidation(validation);
     display.Note(absl::StrFormat("validation at step %d: %.4f nats a token, %.2f %% right",
                                  validation.step, validation.loss, 100 * validation.accuracy));
   };
-  hooks.on_checkpoint = [&](int64_t, const std::string& path) {
+  hooks.on_checkpoint = [&](int64_t step, const std::string& path) {
+    metrics.OnCheckpoint(step);
     display.Note("checkpoint " + path);
   };
-  hooks.publish = [&](training::Learner& trained, int64_t step, const nlohmann::json& metrics) {
-    return Publish(run.config.publish, trained, step, metrics);
+  hooks.publish = [&](training::Learner& trained, int64_t step, const nlohmann::json& measured) {
+    return Publish(run.config.publish, trained, step, measured);
   };
   hooks.on_published = [&](int64_t step, const absl::StatusOr<int64_t>& version) {
+    metrics.OnPublished(version);
     display.Note(version.ok() ? StrCat("published ", run.config.publish.model, " version ",
                                        *version, " at step ", step)
                               : StrCat("publishing failed at step ", step, ": ",
@@ -169,6 +189,8 @@ Command MakeTrainCommand(CLI::App& app) {
   train->footer(kExamples);
   train->add_option("--config", arguments->config, "The run's config, a JSON file")->required();
   train->add_option("--run", arguments->run, "The run's directory")->required();
+  train->add_option("--admin-address", arguments->admin_address,
+                    "Serve /metrics here, HOST:PORT; nowhere when it is not given");
   train->add_flag("--resume", arguments->resume, "Continue the run that is there");
   return {.app = train, .run = [arguments] { return Train(*arguments); }};
 }

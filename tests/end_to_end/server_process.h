@@ -2,11 +2,12 @@
 // object goes.
 #pragma once
 
-#include <sys/types.h>
-
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "tests/support/child_process.h"
+#include "tests/support/http.h"
 
 namespace dreamstate::testing {
 
@@ -27,42 +28,31 @@ class ServerProcess {
   // Starts the program with exactly these arguments.
   static ServerProcess WithArguments(std::vector<std::string> arguments,
                                      std::vector<std::string> environment = {});
-  ~ServerProcess();
-  ServerProcess(ServerProcess&& other) noexcept;
-  ServerProcess(const ServerProcess&) = delete;
-  ServerProcess& operator=(const ServerProcess&) = delete;
-
   // Waits until it listens; fails the test and answers false when it exits first.
   bool WaitUntilListening();
   // "127.0.0.1:port", once it listens.
   std::string address() const;
   int admin_port() const { return admin_port_; }
 
-  pid_t pid() const { return pid_; }
-  void Signal(int signal);
+  pid_t pid() const { return child_.pid(); }
+  void Signal(int signal) { child_.Signal(signal); }
   // Waits for the end. The exit code, or 128 + the signal that ended it.
-  int Wait();
-  bool Running();
+  int Wait() { return child_.Wait(); }
+  bool Running() { return child_.Running(); }
   // SIGTERM, then Wait.
   int Stop();
 
   // What it has written so far.
-  std::string Errors() const;
-  std::string Output() const;
+  std::string Errors() const { return child_.Errors(); }
+  std::string Output() const { return child_.Output(); }
 
  private:
-  ServerProcess() = default;
-  void Spawn(std::vector<std::string> arguments, const std::vector<std::string>& environment);
+  explicit ServerProcess(ChildProcess child) : child_(std::move(child)) {}
 
-  pid_t pid_ = -1;
-  std::optional<int> exit_code_;
-  std::string directory_;  // of its output and port file
+  ChildProcess child_;
   int grpc_port_ = 0;
   int admin_port_ = 0;
 };
-
-// The body of an HTTP GET from 127.0.0.1; empty when it fails.
-std::string HttpGet(int port, const std::string& path);
 
 // A TCP port of 127.0.0.1 that this object listens on.
 class TakenPort {

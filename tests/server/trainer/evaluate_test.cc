@@ -23,7 +23,7 @@ using testing::Result;
 using testing::RunTrainer;
 using testing::TemporaryDirectory;
 
-constexpr char kRepository[] = DREAMSTATE_STARTER "/repository";
+constexpr char kRepository[] = DREAMSTATE_TEST_DATA "/repository";
 constexpr char kTiny[] = DREAMSTATE_TEST_DATA "/models/tiny-rwkv-7v0-834K-FP32.bin";
 constexpr char kSmall[] = " --position 64 --length 24 --windows 2 --label-documents 3";
 
