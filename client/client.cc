@@ -161,6 +161,13 @@ absl::StatusOr<v1::State> Client::UpdateState(v1::UpdateStateRequest request, Ca
              request);
 }
 
+absl::StatusOr<v1::State> Client::MigrateState(v1::MigrateStateRequest request,
+                                               CallOptions options) {
+  if (request.request_id().empty()) request.set_request_id(DrawRequestId());
+  return Ask(connection_->retry, options, connection_->states,
+             &v1::StateService::Stub::MigrateState, request);
+}
+
 absl::Status Client::DeleteState(absl::string_view name_or_id, absl::string_view etag,
                                  CallOptions options) {
   v1::DeleteStateRequest request;

@@ -134,6 +134,10 @@ class Client {
   absl::StatusOr<v1::DeleteStatesResponse> DeleteStates(v1::DeleteStatesRequest request,
                                                         CallOptions options = {});
 
+  // A state made again on the backbone that its model serves now. FAILED_PRECONDITION says what is
+  // missing.
+  absl::StatusOr<v1::State> MigrateState(v1::MigrateStateRequest request, CallOptions options = {});
+
   // Numbers of every matrix of a state.
   absl::StatusOr<v1::DescribeStateResponse> DescribeState(absl::string_view name_or_id,
                                                           CallOptions options = {});

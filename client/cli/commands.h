@@ -21,6 +21,7 @@ void AddStatesLineage(CLI::App& parent, Session& session);
 void AddStatesDownload(CLI::App& parent, Session& session);
 void AddStatesUpload(CLI::App& parent, Session& session);
 void AddStatesLabel(CLI::App& parent, Session& session);
+void AddStatesMigrate(CLI::App& parent, Session& session);
 void AddStatesDelete(CLI::App& parent, Session& session);
 void AddDecode(CLI::App& parent, Session& session);
 void AddScore(CLI::App& parent, Session& session);

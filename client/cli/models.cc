@@ -17,7 +17,7 @@
 namespace dreamstate::cli {
 namespace {
 
-// "3" of models/tiny/versions/3.
+// "3" of models/starter/versions/3.
 std::string NumberOf(const std::string& version_name) {
   return version_name.substr(version_name.rfind('/') + 1);
 }
@@ -176,7 +176,7 @@ void AddModelsList(CLI::App& parent, Session& session) {
 
 void AddModelsShow(CLI::App& parent, Session& session) {
   CLI::App* command = AddCommand(parent, "show", "Show one model: sizes, tokenizer, fingerprint",
-                                 "  dreamstate models show tiny");
+                                 "  dreamstate models show starter");
   const auto name = std::make_shared<std::string>();
   command->add_option("name", *name, "The model's name")->required()->check(kUtf8);
   command->callback(
@@ -186,7 +186,7 @@ void AddModelsShow(CLI::App& parent, Session& session) {
 void AddModelsVersions(CLI::App& parent, Session& session) {
   CLI::App* command = AddCommand(parent, "versions",
                                  "List a model's versions, newest first, with why one was rejected",
-                                 "  dreamstate models versions tiny");
+                                 "  dreamstate models versions starter");
   const auto name = std::make_shared<std::string>();
   command->add_option("name", *name, "The model's name")->required()->check(kUtf8);
   command->callback(

@@ -33,7 +33,7 @@ void Print(Output& output, const v1::Model& model) {
 absl::Status Pin(Session& session, const std::string& name, const std::string& version) {
   const bool whole = absl::StrContains(name, "/versions/");
   if (whole != version.empty()) {
-    return UsageError("expected a model and a version: dreamstate models pin tiny 3");
+    return UsageError("expected a model and a version: dreamstate models pin starter 3");
   }
   absl::StatusOr<client::Client*> client = session.Connect();
   if (!client.ok()) return client.status();
@@ -60,8 +60,8 @@ void AddModelsPin(CLI::App& parent, Session& session) {
   CLI::App* command = AddCommand(
       parent, "pin",
       "Serve this version and no other until unpinned, on every server of the repository",
-      "  dreamstate models pin tiny 3\n"
-      "  dreamstate models pin models/tiny/versions/3");
+      "  dreamstate models pin starter 3\n"
+      "  dreamstate models pin models/starter/versions/3");
   const auto name = std::make_shared<std::string>();
   const auto version = std::make_shared<std::string>();
   command->add_option("name", *name, "The model's name")->required()->check(kUtf8);
@@ -73,7 +73,7 @@ void AddModelsPin(CLI::App& parent, Session& session) {
 
 void AddModelsUnpin(CLI::App& parent, Session& session) {
   CLI::App* command = AddCommand(parent, "unpin", "Follow the newest version again",
-                                 "  dreamstate models unpin tiny");
+                                 "  dreamstate models unpin starter");
   const auto name = std::make_shared<std::string>();
   command->add_option("name", *name, "The model's name")->required()->check(kUtf8);
   command->callback(

@@ -50,8 +50,8 @@ void AddModelsReload(CLI::App& parent, Session& session) {
       parent, "reload",
       "Look for new versions now, and give rejected ones another chance; waits until the newest "
       "serves (exit code 0) or was rejected (1)",
-      "  dreamstate models reload tiny\n"
-      "  dreamstate models reload tiny --no-wait");
+      "  dreamstate models reload starter\n"
+      "  dreamstate models reload starter --no-wait");
   const auto name = std::make_shared<std::string>();
   const auto no_wait = std::make_shared<bool>(false);
   command->add_option("name", *name, "The model's name")->required()->check(kUtf8);

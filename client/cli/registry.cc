@@ -28,6 +28,7 @@ constexpr Row kCommands[] = {
     {"states", AddStatesDownload},
     {"states", AddStatesUpload},
     {"states", AddStatesLabel},
+    {"states", AddStatesMigrate},
     {"states", AddStatesDelete},
     {"", AddDecode},
     {"", AddScore},

@@ -58,9 +58,11 @@ absl::Status ResourceError(absl::StatusCode code, std::string_view type, std::st
 }
 
 absl::Status FingerprintError(std::string_view subject, std::string_view expected,
-                              std::string_view found) {
+                              std::string_view found, std::string_view remedy) {
+  constexpr size_t kShown = 12;
   absl::Status status = absl::FailedPreconditionError(StrCat(
-      subject, ": expected a state of backbone ", expected, ", found one of backbone ", found));
+      subject, ": expected a state of backbone ", expected.substr(0, kShown),
+      ", found one of backbone ", found.substr(0, kShown), remedy.empty() ? "" : "; ", remedy));
   Attach(&status, kPreconditionSubject, subject);
   Attach(&status, kPreconditionExpected, expected);
   Attach(&status, kPreconditionFound, found);

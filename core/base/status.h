@@ -26,9 +26,9 @@ absl::Status ResourceError(absl::StatusCode code, std::string_view type, std::st
                            std::string_view message);
 
 // FAILED_PRECONDITION: a state of backbone `found` where `expected` is needed. Both are
-// fingerprints; both appear in the message.
+// fingerprints; the message has the beginning of each, and what can be done where `remedy` says it.
 absl::Status FingerprintError(std::string_view subject, std::string_view expected,
-                              std::string_view found);
+                              std::string_view found, std::string_view remedy = "");
 
 // RESOURCE_EXHAUSTED: `subject` is what ran out ("state store bytes"); retry after `delay` when it
 // is given.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/inference/resource_names.h"
 #include "server/inference/scheduler_observer.h"
 #include "server/inference/state_messages.h"
 
@@ -84,13 +85,21 @@ state::Record HarvestJob::MakeRecord() const {
   record.fingerprint = session.weights->fingerprint;
   record.numerics = session.scheduler->numerics();
   record.token_count = plan_->source.token_count() + read_;
-  record.lineage.operation = "harvest";
-  if (!plan_->source.id.empty()) record.lineage.parents.push_back(plan_->source.id);
-  record.lineage.arguments = {{"model_version", session.VersionName()},
-                              {"source", plan_->source.Description()},
-                              {"document", task_.id},
-                              {"position", task_.marks[mark_].position},
-                              {"append_separator", task_.append_separator}};
+  if (plan_->migrates) {
+    record.lineage.operation = "migrate";
+    record.lineage.parents = {plan_->migrates->id};
+    record.lineage.arguments = {{"model_version", session.VersionName()},
+                                {"source", StateResourceName(plan_->migrates->id)},
+                                {"source_fingerprint", plan_->migrates->fingerprint}};
+  } else {
+    record.lineage.operation = "harvest";
+    if (!plan_->source.id.empty()) record.lineage.parents.push_back(plan_->source.id);
+    record.lineage.arguments = {{"model_version", session.VersionName()},
+                                {"source", plan_->source.Description()},
+                                {"document", task_.id},
+                                {"position", task_.marks[mark_].position},
+                                {"append_separator", task_.append_separator}};
+  }
   record.state = state::State::Empty(state::Shape::Of(job_->engine().config()));
   job_->engine().slots().Store(slot_, record.state.shift, record.state.wkv);
   const std::span<const float> hidden = job_->last_hidden(slot_);
@@ -116,6 +125,7 @@ void HarvestJob::KeepState() {
                 task_.annotations,
                 [lease = lease_, id = task_.id, position](const state::Description& description) {
                   // A state that is durable is told, also when there is no memory to remember it.
+                  if (lease == nullptr) return;
                   WithoutExceptions([&] {
                     lease->Remember(id, position, description.record.id);
                     return absl::OkStatus();

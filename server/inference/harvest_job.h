@@ -31,7 +31,7 @@ class HarvestSink {
 
 class HarvestJob final : public Job {
  public:
-  // `plan.source` is resolved. `sink` lives until DocumentDone.
+  // `plan.source` is resolved. `lease` may be null. `sink` lives until DocumentDone.
   HarvestJob(const ServingContext& context, std::shared_ptr<const HarvestPlan> plan,
              DocumentTask task, const CallTimes& times, std::shared_ptr<HarvestMemory::Lease> lease,
              HarvestSink* sink);

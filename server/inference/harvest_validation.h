@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,12 @@ struct HarvestPlan {
   bool keep_tokens = false;
   state::Annotations annotations;
   std::string request_id;
+  // Set where the one document is what a state of another backbone has read.
+  struct Migrates {
+    std::string id;
+    std::string fingerprint;
+  };
+  std::optional<Migrates> migrates;
 };
 
 struct DocumentTask {

@@ -27,7 +27,14 @@ std::string Source::Description() const {
 absl::Status CheckBackbone(const state::Record& record, const ModelSession& session,
                            std::string_view subject) {
   if (record.fingerprint != session.weights->fingerprint) {
-    return FingerprintError(subject, session.weights->fingerprint, record.fingerprint);
+    std::string_view remedy;
+    if (!record.id.empty()) {
+      remedy =
+          record.lineage.kept_tokens.empty()
+              ? "its tokens were not kept, so only a version of its backbone, pinned, can use it"
+              : "MigrateState reads its tokens again on the backbone that serves";
+    }
+    return FingerprintError(subject, session.weights->fingerprint, record.fingerprint, remedy);
   }
   const state::Shape expected = state::Shape::Of(session.weights->config);
   const state::Shape& found = record.state.shape;

@@ -11,6 +11,7 @@
 #include "server/inference/delete_states.h"
 #include "server/inference/describe_state.h"
 #include "server/inference/lineage_graph.h"
+#include "server/inference/migrate_state.h"
 #include "server/inference/resource_names.h"
 #include "server/inference/state_messages.h"
 #include "server/inference/state_query.h"
@@ -220,6 +221,16 @@ grpc::ServerUnaryReactor* StateService::CompareStates(grpc::CallbackServerContex
   return RunGeometry(context, [=, this] {
     return server::CompareStates(*context_.store, *metrics_, *request, response);
   });
+}
+
+grpc::ServerUnaryReactor* StateService::MigrateState(grpc::CallbackServerContext* context,
+                                                     const v1::MigrateStateRequest* request,
+                                                     v1::State* response) {
+  return RunUnaryOnce(*memory_, "MigrateState", context, request, response,
+                      [=, this](std::function<void(absl::Status)> done) {
+                        server::MigrateState(context_, metrics_, context, *request, response,
+                                             std::move(done));
+                      });
 }
 
 grpc::ServerUnaryReactor* StateService::GetLineage(grpc::CallbackServerContext* context,

@@ -47,6 +47,9 @@ class StateService final : public v1::StateService::CallbackService {
   grpc::ServerUnaryReactor* CompareStates(grpc::CallbackServerContext* context,
                                           const v1::CompareStatesRequest* request,
                                           v1::CompareStatesResponse* response) override;
+  grpc::ServerUnaryReactor* MigrateState(grpc::CallbackServerContext* context,
+                                         const v1::MigrateStateRequest* request,
+                                         v1::State* response) override;
   grpc::ServerUnaryReactor* GetLineage(grpc::CallbackServerContext* context,
                                        const v1::GetLineageRequest* request,
                                        v1::GetLineageResponse* response) override;

@@ -36,7 +36,7 @@ class Malformed : public ::testing::Test {
   static void SetUpTestSuite() {
     directory_ = std::make_unique<TemporaryDirectory>();
     server_ = std::make_unique<ServerProcess>(ServerProcess::Setup{
-        .repository = DREAMSTATE_STARTER "/repository", .store = *directory_ / "store"});
+        .repository = DREAMSTATE_TEST_DATA "/repository", .store = *directory_ / "store"});
     ASSERT_TRUE(server_->WaitUntilListening());
     session_ = std::make_unique<Session>(server_->address());
     session_->WaitServing();

@@ -116,6 +116,27 @@ TEST_F(Malformed, StateServiceUnaryMethods) {
        {"huge etag", [](auto& r) { r.set_etag(kLongName); }, "etag"},
        {"request id", [](auto& r) { r.set_request_id(std::string(129, 'x')); }, "request_id"},
        {"other etag", [](auto& r) { r.set_etag("x"); }, "", StatusCode::ABORTED}});
+
+  const auto migrate =
+      Unary<States, decltype(&States::MigrateState), v1::MigrateStateRequest, v1::State>(
+          *session_->states, &States::MigrateState);
+  const auto good_migrate = [] {
+    v1::MigrateStateRequest request;
+    request.set_name(state_);
+    return request;
+  };
+  Send<v1::MigrateStateRequest>(good_migrate, migrate, bad_names(v1::MigrateStateRequest()));
+  Send<v1::MigrateStateRequest>(
+      good_migrate, migrate,
+      {{"model", [](auto& r) { r.set_model("tiny"); }, "model"},
+       {"unknown model", [](auto& r) { r.set_model("models/nobody"); }, "", StatusCode::NOT_FOUND},
+       {"empty label", [](auto& r) { r.mutable_annotations()->add_labels(""); },
+        "annotations.labels[0]"},
+       {"negative time to live", [=](auto& r) { ttl(r)->set_seconds(-1); },
+        "annotations.time_to_live"},
+       {"huge request id", [](auto& r) { r.set_request_id(kLongName); }, "request_id"},
+       {"a state that is where it belongs", [](auto& r) { r.set_request_id("x"); }, "",
+        StatusCode::FAILED_PRECONDITION}});
 }
 
 TEST_F(Malformed, DeleteStates) {

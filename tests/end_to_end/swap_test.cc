@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "tests/end_to_end/server_process.h"
 #include "tests/end_to_end/session.h"
+#include "tests/end_to_end/swap_fixture.h"
 #include "tests/server/inference/grpc_details.h"
 #include "tests/server/inference/published_models.h"
 #include "tests/support/edited_set.h"
@@ -20,6 +22,9 @@
 namespace dreamstate {
 namespace {
 
+using testing::AnotherBundle;
+using testing::Name;
+using Swap = testing::Swap;
 using grpc::StatusCode;
 using ::testing::ElementsAre;
 using testing::FindDetail;
@@ -32,91 +37,6 @@ using testing::PublishModel;
 using testing::SeededDecode;
 using testing::ServerProcess;
 using testing::Session;
-
-std::string Name(int64_t version) { return "models/m/versions/" + std::to_string(version); }
-
-// The same weights in another bundle.
-void AnotherBundle(repository::Manifest& manifest) { manifest.trainer_step = manifest.version + 1; }
-
-class Swap : public ::testing::Test {
- protected:
-  void SetUp() override { PublishModel(repository_, "m", 1); }
-
-  void Start(std::vector<std::string> flags = {}, bool admin = false) {
-    // Readers of these tests take their time.
-    for (const char* flag : {"--poll-seconds", "0.005", "--reader-stall-seconds", "1000"}) {
-      flags.emplace_back(flag);
-    }
-    server_ = std::make_unique<ServerProcess>(ServerProcess::Setup{.repository = repository_,
-                                                                   .store = directory_ / "store",
-                                                                   .admin = admin,
-                                                                   .flags = std::move(flags)});
-    ASSERT_TRUE(server_->WaitUntilListening());
-    session_ = std::make_unique<Session>(server_->address());
-    session_->WaitServing();
-  }
-
-  v1::Model GetModel() {
-    grpc::ClientContext context;
-    testing::SetDeadline(context);
-    v1::GetModelRequest request;
-    request.set_name("models/m");
-    v1::Model model;
-    EXPECT_TRUE(session_->models->GetModel(&context, request, &model).ok());
-    return model;
-  }
-  // Until new calls go to `version`. All the while the model is healthy.
-  void WaitVersion(int64_t version) {
-    while (GetModel().serving_version() != Name(version)) {
-      ASSERT_EQ(session_->CheckHealth("models/m"), Health::SERVING);
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  }
-  grpc::Status Reload(v1::ReloadModelResponse* response = nullptr, bool wait = true) {
-    grpc::ClientContext context;
-    testing::SetDeadline(context);
-    v1::ReloadModelRequest request;
-    request.set_name("models/m");
-    request.set_wait(wait);
-    v1::ReloadModelResponse ignored;
-    return session_->models->ReloadModel(&context, request,
-                                         response == nullptr ? &ignored : response);
-  }
-  grpc::Status Pin(const std::string& name, v1::Model* model = nullptr) {
-    grpc::ClientContext context;
-    testing::SetDeadline(context);
-    v1::PinModelVersionRequest request;
-    request.set_name(name);
-    v1::Model ignored;
-    return session_->models->PinModelVersion(&context, request,
-                                             model == nullptr ? &ignored : model);
-  }
-  grpc::Status Unpin() {
-    grpc::ClientContext context;
-    testing::SetDeadline(context);
-    v1::UnpinModelRequest request;
-    request.set_name("models/m");
-    v1::Model model;
-    return session_->models->UnpinModel(&context, request, &model);
-  }
-  v1::ModelVersion GetVersion(int64_t number) {
-    grpc::ClientContext context;
-    testing::SetDeadline(context);
-    v1::ListModelVersionsRequest request;
-    request.set_parent("models/m");
-    v1::ListModelVersionsResponse response;
-    EXPECT_TRUE(session_->models->ListModelVersions(&context, request, &response).ok());
-    for (const v1::ModelVersion& version : response.versions()) {
-      if (version.version() == number) return version;
-    }
-    return {};
-  }
-
-  testing::TemporaryDirectory directory_;
-  const std::string repository_ = directory_ / "repository";
-  std::unique_ptr<ServerProcess> server_;
-  std::unique_ptr<Session> session_;
-};
 
 // A long decode that is under way and whose reader waits, so that it stays under way.
 class PausedDecode {
@@ -316,6 +236,21 @@ TEST_F(Swap, FollowingTheSameBackbonePassesOthersOver) {
   EXPECT_EQ(GetVersion(2).state(), v1::ModelVersion::DISCOVERED);
 }
 
+TEST_F(Swap, FollowingPinsTakesNothingElse) {
+  ASSERT_TRUE(repository::Repository::Open(repository_).value()->Pin("m", 1).ok());
+  Start({"--follow", "pinned"});
+  PublishModel(repository_, "m", 2);
+  ASSERT_TRUE(Reload().ok());
+  EXPECT_EQ(GetModel().serving_version(), Name(1));
+  ASSERT_TRUE(Pin(Name(2)).ok());
+  WaitVersion(2);
+  // Without a pin it stays where it is.
+  ASSERT_TRUE(Unpin().ok());
+  PublishModel(repository_, "m", 3);
+  ASSERT_TRUE(Reload().ok());
+  EXPECT_EQ(GetModel().serving_version(), Name(2));
+}
+
 TEST_F(Swap, StreamsThatHoldUpAThirdVersionAreEndedAfterMaxDrain) {
   Start({"--max-drain-seconds", "0.05"});
   PausedDecode running(*session_, 5);
@@ -379,6 +314,17 @@ TEST_F(Swap, ReloadWithAShortDeadlineEndsTheWaitingOnly) {
 // result over: blobs first, as a file system would show them.
 class Bad : public Swap {
  protected:
+  // Versions that /metrics counts as rejected, for any reason.
+  double Rejected() {
+    double sum = 0;
+    std::istringstream metrics(HttpGet(server_->admin_port(), "/metrics"));
+    for (std::string line; std::getline(metrics, line);) {
+      if (line.starts_with("dreamstate_bundles_rejected_total{")) {
+        sum += std::stod(line.substr(line.rfind(' ')));
+      }
+    }
+    return sum;
+  }
   void Bring(const std::function<void(const std::string& repository)>& damage) {
     namespace fs = std::filesystem;
     const std::string staging = directory_ / "staging";
@@ -443,9 +389,11 @@ TEST_F(Bad, VersionsAreRefusedWithTheirReasonAndTheOldOneServesOn) {
          testing::WriteAll(path + "/bundles/m/9.json", "{\"schema\": 2}");
        }},
   };
-  Start();
+  Start({}, /*admin=*/true);
   PausedDecode running(*session_, 5);
   for (size_t i = 0; i < table.size(); ++i) {
+    EXPECT_THAT(server_->Errors(), Not(HasSubstr(table[i].reason)));
+    const double rejected = Rejected();
     Bring(table[i].make);
     v1::ReloadModelResponse reloaded;
     ASSERT_TRUE(Reload(&reloaded).ok());
@@ -453,6 +401,8 @@ TEST_F(Bad, VersionsAreRefusedWithTheirReasonAndTheOldOneServesOn) {
     const v1::ModelVersion version = GetVersion(static_cast<int64_t>(i) + 2);
     EXPECT_EQ(version.state(), v1::ModelVersion::FAILED) << table[i].reason;
     EXPECT_THAT(version.reason(), HasSubstr(table[i].reason));
+    EXPECT_THAT(server_->Errors(), HasSubstr(table[i].reason)) << "the log says it too";
+    EXPECT_GT(Rejected(), rejected) << "and it is counted";
     EXPECT_EQ(session_->CheckHealth("models/m"), Health::SERVING);
     EXPECT_EQ(session_->Decode(SeededDecode("", 1, 1)).start.model_version(), Name(1));
   }

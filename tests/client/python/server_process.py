@@ -20,7 +20,7 @@ class ServerTest(unittest.TestCase):
         home = pathlib.Path(cls.directory.name)
         cls.log = open(home / "log", "w+", encoding="utf-8")
         cls.process = subprocess.Popen(
-            [BINARY, "--repository", ROOT / "deploy/starter/repository", "--store", home / "store",
+            [BINARY, "--repository", ROOT / "tests/data/repository", "--store", home / "store",
              "--listen-address", "127.0.0.1:0", "--admin-address", "", "--reflection",
              "--port-file", home / "ports.json"],
             stdin=subprocess.DEVNULL, stdout=cls.log, stderr=subprocess.STDOUT)

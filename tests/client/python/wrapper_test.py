@@ -109,6 +109,13 @@ class WrapperTest(ServerTest):
         (bad,) = dreamstate.details_of(caught.exception)
         self.assertEqual(bad.field_violations[0].field, "sampling.top_p")
 
+    def test_a_state_that_is_where_it_belongs_is_not_migrated(self):
+        for labels in (None, ["moved"]):
+            with self.assertRaises(grpc.RpcError) as caught:
+                self.client.migrate(self.harvest(), labels=labels)
+            self.assertEqual(caught.exception.code(), grpc.StatusCode.FAILED_PRECONDITION)
+            self.assertIn("needs no migration", caught.exception.details())
+
     def test_a_cancelled_decode_ends(self):
         decoding = self.client.decode("x", max_tokens=100000)
         with self.assertRaises(grpc.RpcError) as caught:

@@ -209,6 +209,25 @@ class Client:
         )
         self.state_service.DeleteState(request, timeout=self.timeout)
 
+    def migrate(
+        self,
+        state: StateRef,
+        *,
+        model: str = "",
+        labels: Iterable[str] | None = None,
+        time_to_live: datetime.timedelta | None = None,
+    ) -> state_service_pb2.State:
+        """The state made again on the backbone that its model serves now, from kept tokens. Labels and
+        time_to_live are the old state's unless one of them is given."""
+        same = labels is None and time_to_live is None
+        request = state_service_pb2.MigrateStateRequest(
+            name=_state_name(state),
+            model=_model_name(model),
+            annotations=None if same else _annotations(labels or (), time_to_live),
+            request_id=uuid.uuid4().hex,
+        )
+        return self.state_service.MigrateState(request, timeout=self.timeout)
+
     def describe(self, state: StateRef) -> state_service_pb2.DescribeStateResponse:
         """RMS, spectral norm and stable rank of every head's matrix."""
         request = state_service_pb2.DescribeStateRequest(name=_state_name(state))
