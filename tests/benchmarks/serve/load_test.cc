@@ -66,7 +66,7 @@ TEST(Load, NeverMoreCallsAtOnceThanCallers) {
 TEST(Calls, EveryKindAnswersAndLeavesNothingBehind) {
   const dreamstate::testing::TemporaryDirectory directory;
   dreamstate::testing::ServerProcess server(
-      {.repository = DREAMSTATE_STARTER "/repository", .store = directory / "store"});
+      {.repository = DREAMSTATE_TEST_DATA "/repository", .store = directory / "store"});
   ASSERT_TRUE(server.WaitUntilListening());
   const auto channel = grpc::CreateChannel(server.address(), grpc::InsecureChannelCredentials());
   Calls calls;
