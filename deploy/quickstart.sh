@@ -154,41 +154,46 @@ tell "It runs on $address (process $(server_pid), log $LOG)." \
 
 heading "1. The model"
 tell "A language model of the RWKV-7 kind remembers all that it has read in one" \
-  "state of fixed size. The model that ships is a toy: 0.8 million parameters, it" \
-  "reads byte by byte, and it was trained very little. Expect letters, not" \
-  "literature; what happens to its states is what happens to a large model's."
+  "state of fixed size. The model that ships is small: 4.5 million parameters, it" \
+  "reads byte by byte, and this project's trainer made it in ten minutes on one GPU," \
+  "of code and manuals. Expect form, not sense."
 run "dreamstate models"
 
-heading "2. Harvest a state"
-tell "The server reads the first page of Alice in Wonderland and keeps the state" \
-  "behind it for 7 days. The answer begins with the state's name."
+heading "2. Harvest two states"
+tell "The server reads the first page of Alice in Wonderland, and the beginning of a" \
+  "Python file, and keeps the state behind each for 7 days. The answer begins with" \
+  "the state's name."
 run "dreamstate states harvest deploy/quickstart/alice.txt --label quickstart --ttl 7d"
-state=$(state_after "")
+alice=$(state_after "")
+run "dreamstate states harvest deploy/quickstart/basket.py --label quickstart --ttl 7d"
+python=$(state_after "")
 
-heading "3. List it"
+heading "3. List them"
 tell "States are kept on disk. Those of earlier runs are still there."
 run "dreamstate states list --label quickstart --limit 5"
 
-heading "4. Decode three branches from it"
+heading "4. Decode from them"
 tell "A state never changes, so any number of continuations can start from it, and" \
-  "none has to read the page again (\"read 0 tokens\" below). Each byte is drawn" \
+  "none has to read the text again (\"read 0 tokens\" below). Each byte is drawn" \
   "from the 8 most probable ones; the same seed gives the same text every time."
-run "dreamstate decode --from $state --branches 3 --max-tokens 60 --top-k 8 --seed 1"
+run "dreamstate decode --from $python --branches 2 --max-tokens 160 --top-k 8 --seed 1"
+run "dreamstate decode --from $alice --max-tokens 120 --top-k 8 --seed 1"
 
-heading "5. Score a text from it, and from the empty state"
-tell "How well does the model foresee the next paragraphs of the book, with and" \
-  "without having read the first page? Fewer bits per byte are better. A well" \
-  "trained model gains clearly from having read; this toy gains next to nothing."
-run "dreamstate score --file deploy/quickstart/alice-next.txt --from $state --from empty"
+heading "5. Score what comes next, from each state and from the empty one"
+tell "How well does the model foresee the rest of the Python file, and the next" \
+  "paragraphs of the book? Fewer bits per byte are better: the state that has read" \
+  "the same text wins, the other one is worse than none."
+run "dreamstate score --file deploy/quickstart/basket-next.py --from $python --from $alice --from empty"
+run "dreamstate score --file deploy/quickstart/alice-next.txt --from $python --from $alice --from empty"
 
 heading "6. Save and continue"
-tell "A continuation can be saved. Its state remembers the page, the words added" \
+tell "A continuation can be saved. Its state remembers the text, the words added" \
   "here, and what the model wrote behind them."
-run "dreamstate decode --from $state ' Alice said:' --max-tokens 60 --top-k 8 --seed 2 --save --label quickstart --ttl 7d"
+run "dreamstate decode --from $alice ' Alice said:' --max-tokens 60 --top-k 8 --seed 2 --save --label quickstart --ttl 7d"
 saved=$(state_after "saved ")
 tell "" "The new state knows what it was made from. Below that stands how large the" \
-  "values of each layer's matrix are: a column a head. This model has one a layer," \
-  "of larger ones it is a map, which --png FILE draws as a picture."
+  "values of each matrix are: layers down, heads across; --png FILE draws it as a" \
+  "picture."
 run "dreamstate states show $saved"
 tell "" "It can be continued in turn:"
 run "dreamstate decode --from $saved --max-tokens 60 --top-k 8 --seed 3"

@@ -46,7 +46,7 @@ class CommandLine : public ::testing::Test {
  protected:
   void SetUp() override {
     server_ = std::make_unique<ServerProcess>(ServerProcess::Setup{
-        .repository = DREAMSTATE_STARTER "/repository", .store = directory_ / "store"});
+        .repository = DREAMSTATE_TEST_DATA "/repository", .store = directory_ / "store"});
     ASSERT_TRUE(server_->WaitUntilListening());
     Session(server_->address()).WaitServing();
   }
@@ -143,7 +143,7 @@ TEST_F(CommandLine, MovesStatesThroughFilesAndLooksIntoThem) {
               Decode("--from " + state + " ' and' --max-tokens 12 --seed 5"));
   }
   EXPECT_EQ(Run("states upload " + (directory_ / "err")).code, 2) << "empty";
-  EXPECT_EQ(Run("states upload " DREAMSTATE_STARTER "/README.md").code, 1) << "no state";
+  EXPECT_EQ(Run("states upload " DREAMSTATE_TEST_DATA "/README.md").code, 1) << "no state";
 
   const Ran shown = Run("states show " + state + " --map norm --png " + (directory_ / "map.png"));
   ASSERT_EQ(shown.code, 0) << shown.errors;

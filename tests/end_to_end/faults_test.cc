@@ -28,7 +28,7 @@ using testing::SeededDecode;
 using testing::ServerProcess;
 using testing::Session;
 
-constexpr char kStarter[] = DREAMSTATE_STARTER "/repository";
+constexpr char kStarter[] = DREAMSTATE_TEST_DATA "/repository";
 
 v1::Document Text(const std::string& id, const std::string& text) {
   v1::Document document;

@@ -40,7 +40,7 @@ constexpr int kEndToken = 0;  // of the starter model
 class Lifecycle : public ::testing::Test {
  protected:
   ServerProcess::Setup Setup() const {
-    return {.repository = DREAMSTATE_STARTER "/repository", .store = directory_ / "store"};
+    return {.repository = DREAMSTATE_TEST_DATA "/repository", .store = directory_ / "store"};
   }
   testing::TemporaryDirectory directory_;
 };
@@ -85,7 +85,7 @@ TEST_F(Lifecycle, WithoutAModelTheServerLivesAndSaysNotServing) {
   EXPECT_TRUE(session.ListStates({}).first.ok());
 
   // A model that comes later is served.
-  std::filesystem::copy(DREAMSTATE_STARTER "/repository", setup.repository,
+  std::filesystem::copy(DREAMSTATE_TEST_DATA "/repository", setup.repository,
                         std::filesystem::copy_options::recursive);
   session.WaitServing();
   EXPECT_EQ(session.CheckHealth("models/tiny"), Health::SERVING);
@@ -367,7 +367,7 @@ TEST_F(Lifecycle, ATakenPortIsOneClearLineAndCode1) {
   const std::string address = "127.0.0.1:" + std::to_string(taken.port());
   for (const char* flag : {"--listen-address", "--admin-address"}) {
     ServerProcess server = ServerProcess::WithArguments(
-        {"--repository", DREAMSTATE_STARTER "/repository", "--store", directory_ / "store",
+        {"--repository", DREAMSTATE_TEST_DATA "/repository", "--store", directory_ / "store",
          std::string(flag) == "--listen-address" ? "--admin-address" : "--listen-address",
          "127.0.0.1:0", flag, address});
     ExpectRefusal(server, 1, {"cannot listen", address});
@@ -378,7 +378,7 @@ TEST_F(Lifecycle, TwoServersNeverShareAPort) {
   ServerProcess first(Setup());
   ASSERT_TRUE(first.WaitUntilListening());
   ServerProcess second = ServerProcess::WithArguments(
-      {"--repository", DREAMSTATE_STARTER "/repository", "--store", directory_ / "other",
+      {"--repository", DREAMSTATE_TEST_DATA "/repository", "--store", directory_ / "other",
        "--admin-address", "", "--listen-address", first.address()});
   ExpectRefusal(second, 1, {"cannot listen", first.address()});
 }

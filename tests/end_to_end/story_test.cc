@@ -32,7 +32,7 @@ constexpr char kDocument[] =
 class Story : public ::testing::Test {
  protected:
   ServerProcess StartServer() {
-    ServerProcess server({.repository = DREAMSTATE_STARTER "/repository", .store = store_});
+    ServerProcess server({.repository = DREAMSTATE_TEST_DATA "/repository", .store = store_});
     EXPECT_TRUE(server.WaitUntilListening());
     return server;
   }

@@ -1,4 +1,4 @@
-// The repository that ships.
+// The repositories in the tree: the one that ships, and the one of the tests.
 #include "core/repository/repository.h"
 #include "core/tensors/import.h"
 #include "gmock/gmock.h"
@@ -7,23 +7,34 @@
 namespace dreamstate::repository {
 namespace {
 
-const std::string kStarter = DREAMSTATE_TEST_DATA "/../../deploy/starter/repository";
+// The one version of the one model of the repository at `path`, verified.
+Manifest OnlyVersion(const std::string& path, const std::string& model) {
+  const auto repository = Repository::Open(path).value();
+  EXPECT_THAT(repository->ListModels().value(), ::testing::ElementsAre(model));
+  const std::vector<VersionInfo> versions = repository->ListVersions(model).value();
+  EXPECT_EQ(versions.size(), 1u);
+  Manifest manifest = versions.at(0).manifest.value();
+  const absl::Status whole = repository->Verify(manifest);
+  EXPECT_TRUE(whole.ok()) << whole;
+  EXPECT_EQ(manifest.tokenizer, "byte");
+  return manifest;
+}
 
-TEST(Starter, IsWholeAndHoldsTheModelThatItsReadmeNames) {
-  const auto repository = Repository::Open(kStarter);
-  ASSERT_TRUE(repository.ok()) << repository.status();
-  EXPECT_THAT(*(*repository)->ListModels(), ::testing::ElementsAre("tiny"));
-  const auto versions = (*repository)->ListVersions("tiny");
-  ASSERT_TRUE(versions.ok());
-  ASSERT_EQ(versions->size(), 1u);
-  const auto& manifest = versions->front().manifest;
-  ASSERT_TRUE(manifest.ok()) << manifest.status();
-  EXPECT_TRUE((*repository)->Verify(*manifest).ok()) << (*repository)->Verify(*manifest);
+TEST(Starter, IsWholeAndSaysHowItWasMade) {
+  const Manifest manifest =
+      OnlyVersion(DREAMSTATE_TEST_DATA "/../../deploy/starter/repository", "starter");
+  EXPECT_GT(manifest.trainer_step, 0);
+  EXPECT_TRUE(manifest.metrics.contains("validation_loss")) << manifest.metrics.dump();
+  // What ships stays within ten megabytes.
+  EXPECT_LT(manifest.Find("backbone")->bytes, 10'000'000);
+}
+
+TEST(Tiny, IsTheModelOfTheTestsFile) {
+  const Manifest manifest = OnlyVersion(DREAMSTATE_TEST_DATA "/repository", "tiny");
   const auto original =
       tensors::ImportBackbone(DREAMSTATE_TEST_DATA "/models/tiny-rwkv-7v0-834K-FP32.bin");
   ASSERT_TRUE(original.ok());
-  EXPECT_EQ(manifest->Find("backbone")->digest, tensors::Fingerprint(*original));
-  EXPECT_EQ(manifest->tokenizer, "byte");
+  EXPECT_EQ(manifest.Find("backbone")->digest, tensors::Fingerprint(*original));
 }
 
 }  // namespace

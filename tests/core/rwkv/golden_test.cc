@@ -177,7 +177,7 @@ TEST_P(GoldenForward, ATunedStateIsStartedFrom) {
 TEST_P(GoldenForward, TheTrainedModelGivesItsPublishedLogits) {
   std::filesystem::path blob;
   for (const auto& entry :
-       std::filesystem::directory_iterator(DREAMSTATE_STARTER "/repository/blobs/sha256"))
+       std::filesystem::directory_iterator(DREAMSTATE_TEST_DATA "/repository/blobs/sha256"))
     blob = entry.path();
   ASSERT_FALSE(blob.empty());
   std::ifstream file(kGolden + "expected-logits-7v0-834K.bin", std::ios::binary);
