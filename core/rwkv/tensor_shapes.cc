@@ -1,8 +1,21 @@
 #include "core/rwkv/tensor_shapes.h"
 
+#include <set>
+#include <string_view>
+
 #include "core/base/strings.h"
 
 namespace dreamstate::rwkv {
+namespace {
+
+absl::Status ShapeError(const tensors::TensorSet& set, const TensorShape& expected,
+                        std::string_view found) {
+  return absl::InvalidArgumentError(StrCat(expected.name, ": expected ",
+                                           tensors::ShapeString(expected.shape), ", found ", found,
+                                           " (", set.source(), ")"));
+}
+
+}  // namespace
 
 std::vector<TensorShape> ExpectedTensors(const Config& config) {
   const int64_t width = config.width;
@@ -53,6 +66,30 @@ tensors::Shape Squeezed(const tensors::Shape& shape, size_t rank) {
   size_t drop = 0;
   while (shape.size() - drop > rank && shape[drop] == 1) ++drop;
   return tensors::Shape(shape.begin() + drop, shape.end());
+}
+
+absl::Status CheckTensors(const tensors::TensorSet& set, const Config& config) {
+  std::set<std::string_view> known = {"blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2"};
+  const std::vector<TensorShape> expected = ExpectedTensors(config);
+  for (const TensorShape& entry : expected) {
+    const tensors::Tensor* tensor = set.Find(entry.name);
+    if (tensor == nullptr) return ShapeError(set, entry, "none");
+    if (Squeezed(tensor->shape, entry.shape.size()) != entry.shape) {
+      return ShapeError(
+          set, entry,
+          StrCat(tensors::DTypeName(tensor->dtype), " ", tensors::ShapeString(tensor->shape)));
+    }
+    known.insert(entry.name);
+  }
+  for (const tensors::Tensor& tensor : set.tensors()) {
+    if (!known.contains(tensor.name)) {
+      return absl::InvalidArgumentError(
+          StrCat(tensor.name, ": expected no such tensor in RWKV-7, found ",
+                 tensors::DTypeName(tensor.dtype), " ", tensors::ShapeString(tensor.shape), " (",
+                 set.source(), ")"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace dreamstate::rwkv

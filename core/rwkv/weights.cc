@@ -3,7 +3,6 @@
 #include <array>
 #include <cmath>
 #include <new>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -19,38 +18,6 @@ namespace dreamstate::rwkv {
 namespace {
 
 constexpr float kLayerNormEpsilon = 1e-5f;
-
-absl::Status ShapeError(const tensors::TensorSet& set, const TensorShape& expected,
-                        std::string_view found) {
-  return absl::InvalidArgumentError(StrCat(expected.name, ": expected ",
-                                           tensors::ShapeString(expected.shape), ", found ", found,
-                                           " (", set.source(), ")"));
-}
-
-// Every expected tensor is there with its shape, and none besides.
-absl::Status CheckShapes(const tensors::TensorSet& set, const Config& config) {
-  std::set<std::string_view> known = {"blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2"};
-  const std::vector<TensorShape> expected = ExpectedTensors(config);
-  for (const TensorShape& entry : expected) {
-    const tensors::Tensor* tensor = set.Find(entry.name);
-    if (tensor == nullptr) return ShapeError(set, entry, "none");
-    if (Squeezed(tensor->shape, entry.shape.size()) != entry.shape) {
-      return ShapeError(
-          set, entry,
-          StrCat(tensors::DTypeName(tensor->dtype), " ", tensors::ShapeString(tensor->shape)));
-    }
-    known.insert(entry.name);
-  }
-  for (const tensors::Tensor& tensor : set.tensors()) {
-    if (!known.contains(tensor.name)) {
-      return absl::InvalidArgumentError(
-          StrCat(tensor.name, ": expected no such tensor in RWKV-7, found ",
-                 tensors::DTypeName(tensor.dtype), " ", tensors::ShapeString(tensor.shape), " (",
-                 set.source(), ")"));
-    }
-  }
-  return absl::OkStatus();
-}
 
 // Takes tensors of a set by name, as fp32, checked; counts the bytes of what was packed.
 class Reader {
@@ -212,7 +179,7 @@ absl::Status ReadEmbedding(Reader& reader, Weights* weights) {
 
 absl::Status Read(const tensors::TensorSet& set, const FormatPolicy& policy,
                   const Stopping& stopping, Weights* weights) {
-  DS_RETURN_IF_ERROR(CheckShapes(set, weights->config));
+  DS_RETURN_IF_ERROR(CheckTensors(set, weights->config));
   // More than the matrices alone take.
   weights->arena = std::make_unique<kernels::Arena>(
       static_cast<size_t>(EstimateLoadBytes(set, weights->format, policy)));

@@ -10,6 +10,7 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/repository/format_table.h"
+#include "core/rwkv/tensor_shapes.h"
 #include "core/text/tokenizer.h"
 #include "server/inference/self_test.h"
 
@@ -111,6 +112,7 @@ absl::StatusOr<VerifiedBundle> BundleLoader::Verify(
       return absl::InvalidArgumentError("manifest: components: expected a backbone, found none");
     }
     DS_ASSIGN_OR_RETURN(config, rwkv::Config::FromTensors(*bundle.backbone));
+    DS_RETURN_IF_ERROR(rwkv::CheckTensors(*bundle.backbone, config));
     bundle.parameters = Parameters(*bundle.backbone);
     DS_ASSIGN_OR_RETURN(bundle.format, options_.choose_format(*bundle.manifest, bundle.parameters));
     DS_RETURN_IF_ERROR(CheckFits(bundle, config));
