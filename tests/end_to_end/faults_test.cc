@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "tests/end_to_end/server_process.h"
 #include "tests/end_to_end/session.h"
+#include "tests/end_to_end/small_disk.h"
 #include "tests/server/inference/grpc_details.h"
 #include "tests/server/inference/published_models.h"
 #include "tests/support/temporary_directory.h"
@@ -111,25 +112,6 @@ TEST_F(Faults, TheDiskCapRefusesAndLosesNothing) {
   EXPECT_TRUE(FindDetail<google::rpc::QuotaFailure>(status).has_value());
 }
 
-// A small file system of its own in memory, on a directory.
-class SmallDisk {
- public:
-  explicit SmallDisk(const std::string& path) : path_(path) {
-    std::filesystem::create_directory(path);
-    mounted_ = mount("tmpfs", path.c_str(), "tmpfs", 0, "size=24m") == 0;
-  }
-  ~SmallDisk() {
-    if (mounted_) umount2(path_.c_str(), MNT_DETACH);
-  }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  bool mounted() const { return mounted_; }
-
- private:
-  const std::string path_;
-  bool mounted_ = false;
-};
-
 // Makes a directory read-only for everybody, root included, until this object goes.
 class ReadOnly {
  public:
@@ -152,7 +134,7 @@ class ReadOnly {
 };
 
 TEST_F(Faults, AFullDiskRefusesAndLosesNothing) {
-  SmallDisk disk(directory_ / "disk");
+  testing::SmallDisk disk(directory_ / "disk");
   if (!disk.mounted()) GTEST_SKIP() << "may not mount a small disk here (needs root)";
   const std::string store = directory_ / "disk/store";
   std::vector<std::string> acknowledged;

@@ -1,22 +1,18 @@
-// New versions, rollbacks and bad versions while the server serves.
-#include <unistd.h>
-
+// New versions and rollbacks while the server serves.
 #include <filesystem>
-#include <functional>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/end_to_end/paused_decode.h"
 #include "tests/end_to_end/server_process.h"
 #include "tests/end_to_end/session.h"
 #include "tests/end_to_end/swap_fixture.h"
 #include "tests/server/inference/grpc_details.h"
 #include "tests/server/inference/published_models.h"
-#include "tests/support/edited_set.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate {
@@ -33,43 +29,11 @@ using testing::Health;
 using testing::HttpGet;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using testing::PausedDecode;
 using testing::PublishModel;
 using testing::SeededDecode;
 using testing::ServerProcess;
 using testing::Session;
-
-// A long decode that is under way and whose reader waits, so that it stays under way.
-class PausedDecode {
- public:
-  static constexpr int kTokens = 20'000;
-  static v1::DecodeRequest Request(uint64_t seed) {
-    v1::DecodeRequest request = testing::EndlessDecode(kTokens, /*end_token=*/0);
-    request.mutable_sampling()->set_seed(seed);
-    return request;
-  }
-  PausedDecode(Session& session, uint64_t seed) {
-    testing::SetDeadline(context_);
-    stream_ = session.decode->Decode(&context_, Request(seed));
-    v1::DecodeResponse response;
-    EXPECT_TRUE(stream_->Read(&response) && response.has_start());
-    version_ = response.start().model_version();
-  }
-  const std::string& version() const { return version_; }
-  std::pair<std::vector<int32_t>, grpc::Status> Finish() {
-    std::vector<int32_t> tokens;
-    v1::DecodeResponse response;
-    while (stream_->Read(&response)) {
-      const auto& ids = response.piece().piece().token_ids();
-      tokens.insert(tokens.end(), ids.begin(), ids.end());
-    }
-    return {std::move(tokens), stream_->Finish()};
-  }
-
- private:
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReader<v1::DecodeResponse>> stream_;
-  std::string version_;
-};
 
 TEST_F(Swap, StreamsFinishOnTheVersionTheyBeganWithAndNewOnesTakeTheNew) {
   Start();
@@ -308,130 +272,6 @@ TEST_F(Swap, ReloadWithAShortDeadlineEndsTheWaitingOnly) {
   ASSERT_TRUE(Reload(&response).ok());
   EXPECT_EQ(response.model().serving_version(), Name(3));
   EXPECT_THAT(response.retried_versions(), IsEmpty());
-}
-
-// Publishes into a copy of the repository, where `damage` may do what it likes, and brings the
-// result over: blobs first, as a file system would show them.
-class Bad : public Swap {
- protected:
-  // Versions that /metrics counts as rejected, for any reason.
-  double Rejected() {
-    double sum = 0;
-    std::istringstream metrics(HttpGet(server_->admin_port(), "/metrics"));
-    for (std::string line; std::getline(metrics, line);) {
-      if (line.starts_with("dreamstate_bundles_rejected_total{")) {
-        sum += std::stod(line.substr(line.rfind(' ')));
-      }
-    }
-    return sum;
-  }
-  void Bring(const std::function<void(const std::string& repository)>& damage) {
-    namespace fs = std::filesystem;
-    const std::string staging = directory_ / "staging";
-    fs::remove_all(staging);
-    fs::copy(repository_, staging, fs::copy_options::recursive);
-    damage(staging);
-    for (const char* part : {"/blobs", "/bundles"}) {
-      fs::copy(staging + part, repository_ + part,
-               fs::copy_options::recursive | fs::copy_options::skip_existing);
-    }
-  }
-  static std::string Blob(const std::string& repository, const repository::Manifest& manifest) {
-    return repository + "/blobs/sha256/" + manifest.Find("backbone")->digest;
-  }
-  static void PublishTensors(const std::string& path, const tensors::TensorSet& tensors) {
-    const auto repository = repository::Repository::Open(path).value();
-    repository::Manifest manifest = *repository->ListVersions("m")->back().manifest;
-    ASSERT_TRUE(repository->Publish(manifest, {{.kind = "backbone", .tensors = &tensors}}).ok());
-  }
-};
-
-TEST_F(Bad, VersionsAreRefusedWithTheirReasonAndTheOldOneServesOn) {
-  const tensors::TensorSet weights = testing::RandomBackbone(testing::ByteConfig(), 99);
-  struct Row {
-    const char* reason;
-    std::function<void(const std::string& repository)> make;
-  };
-  const std::vector<Row> table = {
-      {"expected SHA-256",
-       [&](const std::string& path) {
-         const std::string file = Blob(path, PublishModel(path, "m", 11));
-         std::string bytes = testing::ReadAll(file);
-         bytes[bytes.size() / 2] ^= 1;
-         testing::WriteAll(file, bytes);
-       }},
-      {"bytes, found 1000",
-       [&](const std::string& path) {
-         ASSERT_EQ(truncate(Blob(path, PublishModel(path, "m", 12)).c_str(), 1000), 0);
-       }},
-      {"found none",
-       [&](const std::string& path) {
-         ASSERT_EQ(unlink(Blob(path, PublishModel(path, "m", 13)).c_str()), 0);
-       }},
-      {"head.weight: expected [256, 128], found f32 [128, 256]",
-       [&](const std::string& path) {
-         PublishTensors(path,
-                        testing::EditedSet(weights).Reshape("head.weight", {128, 256}).Make());
-       }},
-      {"head.weight: expected finite values, found nan",
-       [&](const std::string& path) {
-         PublishTensors(path, testing::EditedSet(weights).Poison("head.weight", 5).Make());
-       }},
-      {"self-test: expected", [&](const std::string& path) { PublishTensors(path, weights); }},
-      {"tokenizer byte has 256 tokens, the model 100",
-       [&](const std::string& path) {
-         rwkv::Config config = testing::ByteConfig();
-         config.vocab = 100;
-         PublishTensors(path, testing::RandomBackbone(config, 3));
-       }},
-      {"schema: expected 1",
-       [&](const std::string& path) {
-         testing::WriteAll(path + "/bundles/m/9.json", "{\"schema\": 2}");
-       }},
-  };
-  Start({}, /*admin=*/true);
-  PausedDecode running(*session_, 5);
-  for (size_t i = 0; i < table.size(); ++i) {
-    EXPECT_THAT(server_->Errors(), Not(HasSubstr(table[i].reason)));
-    const double rejected = Rejected();
-    Bring(table[i].make);
-    v1::ReloadModelResponse reloaded;
-    ASSERT_TRUE(Reload(&reloaded).ok());
-    EXPECT_EQ(reloaded.model().serving_version(), Name(1));
-    const v1::ModelVersion version = GetVersion(static_cast<int64_t>(i) + 2);
-    EXPECT_EQ(version.state(), v1::ModelVersion::FAILED) << table[i].reason;
-    EXPECT_THAT(version.reason(), HasSubstr(table[i].reason));
-    EXPECT_THAT(server_->Errors(), HasSubstr(table[i].reason)) << "the log says it too";
-    EXPECT_GT(Rejected(), rejected) << "and it is counted";
-    EXPECT_EQ(session_->CheckHealth("models/m"), Health::SERVING);
-    EXPECT_EQ(session_->Decode(SeededDecode("", 1, 1)).start.model_version(), Name(1));
-  }
-  const auto [tokens, status] = running.Finish();
-  EXPECT_TRUE(status.ok()) << status.error_message();
-  EXPECT_EQ(tokens.size(), static_cast<size_t>(PausedDecode::kTokens));
-  // A good one gets through.
-  PublishModel(repository_, "m", 2);
-  WaitVersion(10);
-  EXPECT_EQ(server_->Stop(), 0);
-}
-
-TEST_F(Bad, AVersionWhoseFilesWereMendedIsTakenAfterAReload) {
-  Start();
-  std::string whole;
-  std::string blob;
-  Bring([&](const std::string& path) {
-    const repository::Manifest manifest = PublishModel(path, "m", 11);
-    whole = testing::ReadAll(Blob(path, manifest));
-    blob = Blob(repository_, manifest);
-    testing::WriteAll(Blob(path, manifest), whole.substr(0, whole.size() / 2));
-  });
-  ASSERT_TRUE(Reload().ok());
-  EXPECT_EQ(GetVersion(2).state(), v1::ModelVersion::FAILED);
-  testing::WriteAll(blob, whole);
-  v1::ReloadModelResponse reloaded;
-  ASSERT_TRUE(Reload(&reloaded).ok());
-  EXPECT_THAT(reloaded.retried_versions(), ElementsAre(2));
-  EXPECT_EQ(reloaded.model().serving_version(), Name(2));
 }
 
 }  // namespace
