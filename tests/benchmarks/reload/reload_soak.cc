@@ -2,8 +2,10 @@
 // turns with a new backbone and with the same one, while clients call. Then every call is asked
 // again of a server that has its version alone.
 //   reload_soak [--reloads 300] [--interval 2] [--clients 8] [--quiet-seconds 60] [--replays 40]
-//               [--layers 5] [--width 256] [--json]
-// Exit code 0 when no call failed and every answer was that of one version.
+//               [--layers 5] [--width 256] [--keep 4] [--bars] [--json]
+// Exit code 0 when no call failed, every answer was that of one version and the repository was
+// bounded; with --bars, only when memory stayed flat and tokens came about as fast as without
+// reloads, too.
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +22,7 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/time/time.h"
 #include "core/base/strings.h"
 #include "core/repository/repository.h"
 #include "nlohmann/json.hpp"
@@ -42,8 +45,18 @@ struct Options {
   double quiet_seconds = 60;
   int replays = 40;  // calls of each version that are asked again
   int layers = 5, width = 256;
+  int keep = 4;  // newest versions that stay in the repository
+  bool bars = false;
   bool json = false;
 };
+
+// Of each cache of states: soon full, so that memory that grows later is not a cache that fills.
+constexpr char kCacheBytes[] = "16777216";
+// What --bars holds a run against.
+constexpr double kMostMemoryGrowth = 0.03;
+constexpr double kMostTokenTimeRatio = 1.5;  // of the 99th percentiles, with reloads to without
+// Blobs outlive their last version by so much: longer than a load takes.
+constexpr double kGraceSeconds = 5;
 
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -68,11 +81,35 @@ double Mean(const std::vector<double>& values, size_t begin, size_t end) {
          static_cast<double>(end - begin);
 }
 
-// Publishes versions of the model "m"; odd ones bring a backbone.
+// A repository with one version of `repository`, its files linked.
+void Alone(const std::string& repository, int64_t version, const std::string& to) {
+  namespace fs = std::filesystem;
+  fs::create_directories(to + "/blobs/sha256");
+  fs::create_directories(to + "/bundles/m");
+  const std::string name = StrCat("/bundles/m/", version, ".json");
+  fs::create_hard_link(repository + name, to + name);
+  const nlohmann::json manifest = nlohmann::json::parse(testing::ReadAll(to + name));
+  const std::string blob =
+      "/blobs/sha256/" + manifest["components"][0]["digest"].get<std::string>();
+  fs::create_hard_link(repository + blob, to + blob);
+}
+
+int64_t FileBytes(const std::string& directory) {
+  int64_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    if (entry.is_regular_file()) bytes += static_cast<int64_t>(entry.file_size());
+  }
+  return bytes;
+}
+
+// Publishes versions of the model "m", odd ones with a backbone of their own, and keeps the newest.
+// Every version has a repository to itself for the replays, whose files are linked.
 class Publisher {
  public:
-  Publisher(const Options& options, const std::string& path)
-      : repository_(repository::Repository::Create(path).value()) {
+  Publisher(const Options& options, const std::string& path, const std::string& alone)
+      : repository_(repository::Repository::Create(path).value()),
+        alone_(alone),
+        keep_(options.keep) {
     config_.layers = options.layers;
     config_.width = options.width;
     config_.head_size = 64;
@@ -95,11 +132,19 @@ class Publisher {
     manifest_.end_token = manifest_.separator_token = 0;
     manifest_.trainer_step = number_;
     (void)repository_->Publish(manifest_, {{.kind = "backbone", .tensors = &backbone_}}).value();
+    Alone(repository_->path(), number_, AloneIn(number_));
+    (void)repository_->Retain("m", keep_).value();
+    (void)repository_->Collect(absl::Seconds(kGraceSeconds)).value();
   }
+  // The repository that has `version` alone.
+  std::string AloneIn(int64_t version) const { return StrCat(alone_, "/", version); }
+  int64_t bytes() const { return FileBytes(repository_->path()); }
   int64_t newest() const { return number_; }
 
  private:
   std::unique_ptr<repository::Repository> repository_;
+  const std::string alone_;
+  const int keep_;
   rwkv::Config config_;
   tensors::TensorSet backbone_;
   repository::Manifest manifest_;
@@ -131,28 +176,13 @@ SoakLog WithClients(const Options& options, const std::string& address, uint64_t
   return all;
 }
 
-// A repository with one version of `repository`, its files linked.
-std::string Alone(const std::string& repository, int64_t version, const std::string& to) {
-  namespace fs = std::filesystem;
-  fs::remove_all(to);
-  fs::create_directories(to + "/blobs/sha256");
-  fs::create_directories(to + "/bundles/m");
-  const std::string name = StrCat("/bundles/m/", version, ".json");
-  fs::create_hard_link(repository + name, to + name);
-  const nlohmann::json manifest = nlohmann::json::parse(testing::ReadAll(to + name));
-  const std::string blob =
-      "/blobs/sha256/" + manifest["components"][0]["digest"].get<std::string>();
-  fs::create_hard_link(repository + blob, to + blob);
-  return to;
-}
-
 struct Replayed {
   int64_t calls = 0, versions = 0;
   std::vector<std::string> differences;
 };
 
 Replayed Replay(const Options& options, const std::vector<SoakCall>& calls,
-                const std::string& repository, const std::string& directory,
+                const Publisher& publisher, const std::string& store,
                 const std::function<void(double)>& progress) {
   std::map<int64_t, std::vector<const SoakCall*>> by_version;
   for (const SoakCall& call : calls) {
@@ -162,8 +192,7 @@ Replayed Replay(const Options& options, const std::vector<SoakCall>& calls,
   }
   Replayed replayed;
   for (const auto& [version, list] : by_version) {
-    ServerProcess server({.repository = Alone(repository, version, directory + "/alone"),
-                          .store = directory + "/alone-store"});
+    ServerProcess server({.repository = publisher.AloneIn(version), .store = store});
     if (!server.WaitUntilListening()) {
       replayed.differences.push_back(StrCat("version ", version, " does not serve alone"));
       continue;
@@ -207,16 +236,23 @@ int Main(int argc, char** argv) {
   app.add_option("--replays", options.replays, "Calls of each version that are asked again");
   app.add_option("--layers", options.layers, "Of the random models");
   app.add_option("--width", options.width, "Of the random models, a multiple of 64");
+  app.add_option("--keep", options.keep, "Newest versions that stay in the repository")
+      ->check(CLI::Range(2, 100000));
+  app.add_flag("--bars", options.bars,
+               "Fail when memory grew by more than 3 % or the 99th percentile of the time a token "
+               "by more than half");
   app.add_flag("--json", options.json, "One JSON object");
   CLI11_PARSE(app, argc, argv);
 
   const testing::TemporaryDirectory directory;
   const std::string repository = directory / "repository";
-  Publisher publisher(options, repository);
+  Publisher publisher(options, repository, directory / "alone");
   publisher.Publish();
-  ServerProcess server({.repository = repository,
-                        .store = directory / "store",
-                        .flags = {"--poll-seconds", "0.1", "--max-drain-seconds", "30"}});
+  ServerProcess server(
+      {.repository = repository,
+       .store = directory / "store",
+       .flags = {"--poll-seconds", "0.1", "--max-drain-seconds", "30", "--pool-max-bytes",
+                 kCacheBytes, "--prefix-pool-max-bytes", kCacheBytes}});
   if (!server.WaitUntilListening()) return 1;
   testing::Session session(server.address());
   session.WaitServing();
@@ -246,7 +282,7 @@ int Main(int argc, char** argv) {
     wait("without reloads", options.quiet_seconds,
          [] { std::this_thread::sleep_for(std::chrono::milliseconds(200)); });
   });
-  std::vector<double> memory;
+  std::vector<double> memory, disk;
   int64_t not_served = 0;
   const SoakLog loaded = WithClients(options, server.address(), 1000, [&] {
     for (int i = 0; i < options.reloads; ++i) {
@@ -261,11 +297,12 @@ int Main(int argc, char** argv) {
       }
       not_served += served ? 0 : 1;
       memory.push_back(ResidentMegabytes(server.pid()));
+      disk.push_back(static_cast<double>(publisher.bytes()) / 1e6);
       show("reloads", (i + 1.0) / options.reloads);
     }
   });
   const int exit_code = server.Stop();
-  const Replayed replayed = Replay(options, loaded.calls, repository, directory.path(),
+  const Replayed replayed = Replay(options, loaded.calls, publisher, directory / "alone-store",
                                    [&](double share) { show("replays", share); });
 
   const size_t part = std::min<size_t>(50, memory.size() / 2);
@@ -273,6 +310,13 @@ int Main(int argc, char** argv) {
                last = Mean(memory, memory.size() - part, memory.size());
   const std::vector<double> before = TokenTimes(quiet.calls), during = TokenTimes(loaded.calls);
   const double p99_before = Percentile(before, 0.99), p99_during = Percentile(during, 0.99);
+  const double growth = last / first - 1;
+  const double ratio = p99_before > 0 ? p99_during / p99_before : 0.0;
+  // Every second version has a backbone: those that are kept, those whose grace runs, some slack.
+  const double backbone_mb = static_cast<double>(FileBytes(publisher.AloneIn(1))) / 1e6;
+  const double disk_allowed =
+      backbone_mb * (options.keep / 2 + 3 + kGraceSeconds / std::max(0.01, options.interval));
+  const double disk_most = *std::max_element(disk.begin(), disk.end());
   std::vector<std::string> failures = quiet.failures;
   failures.insert(failures.end(), loaded.failures.begin(), loaded.failures.end());
   const nlohmann::json out = {
@@ -288,10 +332,12 @@ int Main(int argc, char** argv) {
       {"answers_that_differ", replayed.differences.size()},
       {"memory_mb_first", first},
       {"memory_mb_last", last},
-      {"memory_growth", last / first - 1},
+      {"memory_growth", growth},
+      {"repository_mb_most", disk_most},
+      {"repository_mb_allowed", disk_allowed},
       {"ms_a_token_p50", {Percentile(before, 0.5), Percentile(during, 0.5)}},
       {"ms_a_token_p99", {p99_before, p99_during}},
-      {"p99_ratio", p99_before > 0 ? p99_during / p99_before : 0.0},
+      {"p99_ratio", ratio},
       {"server_exit_code", exit_code}};
   if (options.json) {
     std::cout << out.dump(2) << "\n";
@@ -306,7 +352,10 @@ int Main(int argc, char** argv) {
   for (size_t i = 0; i < std::min<size_t>(20, wrong.size()); ++i) {
     std::fprintf(stderr, "%s\n", wrong[i].c_str());
   }
-  return failures.empty() && replayed.differences.empty() && exit_code == 0 ? 0 : 1;
+  const bool sound = failures.empty() && replayed.differences.empty() && replayed.calls > 0 &&
+                     disk_most <= disk_allowed && exit_code == 0;
+  const bool level = growth <= kMostMemoryGrowth && ratio <= kMostTokenTimeRatio;
+  return sound && (level || !options.bars) ? 0 : 1;
 }
 
 }  // namespace
