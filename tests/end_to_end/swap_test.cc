@@ -123,6 +123,11 @@ TEST_F(Swap, ABundleOfTheSameBackboneIsSwappedInWithoutLoadingIt) {
   PausedDecode running(*session_, 5);
   PublishModel(repository_, "m", 1, AnotherBundle);
   WaitVersion(2);
+  // Calls see a swap a moment before the metrics do.
+  while (metrics().find("dreamstate_live_versions{model=\"m\"} 2") == std::string::npos ||
+         metrics().find("dreamstate_serving_version{model=\"m\"} 2") == std::string::npos) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   const std::string both = metrics();
   EXPECT_THAT(both, HasSubstr("dreamstate_backbone_loads_total{model=\"m\"} 1"));
   EXPECT_THAT(both, HasSubstr("dreamstate_live_versions{model=\"m\"} 2"));
