@@ -30,3 +30,11 @@ if(DREAMSTATE_CUDA_TORCH)
   target_link_options(dreamstate_torch INTERFACE -Wl,--no-as-needed)
   target_compile_definitions(dreamstate_torch INTERFACE DREAMSTATE_TORCH_CUDA=1)
 endif()
+
+# dreamstate_precompile_torch(<target>): reads torch/torch.h once for all of its sources.
+function(dreamstate_precompile_torch target)
+  target_precompile_headers(${target} PRIVATE <torch/torch.h>)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -fpch-preprocess)  # so that ccache understands it
+  endif()
+endfunction()

@@ -18,6 +18,7 @@
 #include "core/training/loss.h"
 #include "core/training/optimiser.h"
 #include "core/training/process_group.h"
+#include "core/training/rank_share.h"
 #include "core/training/state_bank.h"
 #include "kernels/runtime/cpu.h"
 
@@ -33,6 +34,9 @@ auto Guarded(const Body& body) -> decltype(body()) {
     return body();
   } catch (const c10::OutOfMemoryError& error) {
     return absl::ResourceExhaustedError(StrCat("training: ", error.what_without_backtrace()));
+  } catch (const c10::DistError& error) {
+    return absl::UnavailableError(
+        StrCat("training: the other ranks do not answer: ", error.what_without_backtrace()));
   } catch (const c10::Error& error) {
     return absl::InternalError(StrCat("training: ", error.what_without_backtrace()));
   } catch (const std::bad_alloc&) {
@@ -41,27 +45,6 @@ auto Guarded(const Body& body) -> decltype(body()) {
     // What gloo throws.
     return absl::UnavailableError(StrCat("training: another rank is gone: ", error.what()));
   }
-}
-
-// The rows of a global batch that a rank computes, as a batch of its own.
-struct Share {
-  Batch batch;
-  std::vector<int> rows;  // where they are in the global one
-};
-Share ShareOf(const Batch& batch, const Ranks& ranks) {
-  Share share = {.batch = {.rows = 0, .tokens = batch.tokens}};
-  for (int row = ranks.rank; row < batch.rows; row += ranks.size) {
-    const auto begin = int64_t{row} * batch.tokens;
-    const auto append = [&](const std::vector<int32_t>& from, std::vector<int32_t>* to) {
-      to->insert(to->end(), from.begin() + begin, from.begin() + begin + batch.tokens);
-    };
-    append(batch.inputs, &share.batch.inputs);
-    append(batch.targets, &share.batch.targets);
-    share.batch.row.push_back(batch.row[row]);
-    share.rows.push_back(row);
-    ++share.batch.rows;
-  }
-  return share;
 }
 
 absl::Status CheckBatch(const Batch& batch, int vocab, int bank_slots, int labels) {
@@ -152,7 +135,7 @@ class BackboneLearner : public Learner {
     return Guarded([&]() -> absl::StatusOr<StepResult> {
       const double scored = static_cast<double>(std::count_if(
           batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
-      const Share share = ShareOf(batch, options_.ranks);
+      const RankShare share = ShareOf(batch, options_.ranks);
       gradients_.zero_();
       Tensor loss = torch::zeros({}, torch::TensorOptions().device(device_));
       std::vector<std::pair<int, BackboneState>> kept;  // first row, final states
@@ -184,7 +167,7 @@ class BackboneLearner : public Learner {
       for (const auto& [first, state] : kept) {
         bank_.Keep(std::span(share.batch.row).subspan(first, state.wkv.size(0)), state);
       }
-      if (group_ != nullptr) ShareKeptStates(batch, share);
+      if (group_ != nullptr) bank_.Exchange(batch.row, options_.ranks, *group_);
       return out;
     });
   }
@@ -193,7 +176,7 @@ class BackboneLearner : public Learner {
     DS_RETURN_IF_ERROR(CheckBatch(batch, backbone_.sizes().vocab, bank_.slots(), options_.labels));
     return Guarded([&]() -> absl::StatusOr<EvaluationResult> {
       const torch::NoGradGuard no_gradients;
-      const Share share = ShareOf(batch, options_.ranks);
+      const RankShare share = ShareOf(batch, options_.ranks);
       // By row of the global batch: nll, scored, correct.
       const Tensor sums = torch::zeros({3, batch.rows}, torch::kDouble);
       ForEachPiece(share.batch, [&](int first, int rows) {
@@ -312,35 +295,6 @@ class BackboneLearner : public Learner {
     for (int first = 0; first < batch.rows; first += at_once) {
       body(first, std::min(at_once, batch.rows - first));
     }
-  }
-
-  // Gives every rank the states that the others keep.
-  void ShareKeptStates(const Batch& batch, const Share& share) {
-    std::vector<Row> rows;
-    std::vector<int64_t> ours, slots;  // ours: which of `rows` this rank computed, into which slot
-    for (int row = 0; row < batch.rows; ++row) {
-      if (batch.row[row].keep_slot < 0) continue;
-      if (row % options_.ranks.size == options_.ranks.rank) {
-        ours.push_back(static_cast<int64_t>(rows.size()));
-        slots.push_back(batch.row[row].keep_slot);
-      }
-      rows.push_back(batch.row[row]);
-    }
-    if (rows.empty()) return;
-    const auto all = [&](const Tensor& bank) {
-      std::vector<int64_t> shape = bank.sizes().vec();
-      shape[0] = static_cast<int64_t>(rows.size());
-      Tensor states = torch::zeros(shape, bank.options());
-      if (!ours.empty()) {
-        const auto index = [this](const std::vector<int64_t>& values) {
-          return torch::tensor(values, torch::kLong).to(device_);
-        };
-        states.index_copy_(0, index(ours), bank.index_select(0, index(slots)));
-      }
-      group_->Sum(states);
-      return states;
-    };
-    bank_.Keep(rows, {.shift = all(bank_.shift()), .wkv = all(bank_.wkv())});
   }
 
   Tensor Tokens(const std::vector<int32_t>& values, const Batch& batch, int first, int rows) const {

@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "core/training/rank_share.h"
+
 namespace dreamstate::training {
 
 using torch::Tensor;
@@ -54,6 +56,36 @@ void StateBank::Keep(std::span<const Row> rows, const BackboneState& final_state
   const Tensor owner = torch::tensor(owners, torch::kLong).to(wkv_.device());
   shift_.index_copy_(0, slot, final_state.shift.detach().index_select(0, owner).to(torch::kFloat));
   wkv_.index_copy_(0, slot, final_state.wkv.detach().index_select(0, owner));
+}
+
+void StateBank::Exchange(std::span<const Row> rows, const Ranks& ranks, ProcessGroup& group) {
+  std::vector<Row> kept;
+  std::vector<int64_t> ours, slots;  // ours: which of `kept` this rank computed, in which slots
+  for (size_t row = 0; row < rows.size(); ++row) {
+    if (rows[row].keep_slot < 0) continue;
+    if (IsOurs(static_cast<int>(row), ranks)) {
+      ours.push_back(static_cast<int64_t>(kept.size()));
+      slots.push_back(rows[row].keep_slot);
+    }
+    kept.push_back(rows[row]);
+  }
+  if (kept.empty()) return;
+  const torch::NoGradGuard no_gradients;
+  // A rank's own states among zeros: the sum has them all.
+  const auto of_all = [&](const Tensor& bank) {
+    std::vector<int64_t> shape = bank.sizes().vec();
+    shape[0] = static_cast<int64_t>(kept.size());
+    const Tensor states = torch::zeros(shape, bank.options());
+    if (!ours.empty()) {
+      const auto index = [&](const std::vector<int64_t>& values) {
+        return torch::tensor(values, torch::kLong).to(bank.device());
+      };
+      states.index_copy_(0, index(ours), bank.index_select(0, index(slots)));
+    }
+    group.Sum(states);
+    return states;
+  };
+  Keep(kept, {.shift = of_all(shift_), .wkv = of_all(wkv_)});
 }
 
 }  // namespace dreamstate::training

@@ -8,6 +8,7 @@
 
 #include "core/training/backbone.h"
 #include "core/training/batch.h"
+#include "core/training/process_group.h"
 
 namespace dreamstate::training {
 
@@ -21,6 +22,9 @@ class StateBank {
   BackboneState Start(std::span<const Row> rows) const;
   // Keeps the final states of the rows that name a slot.
   void Keep(std::span<const Row> rows, const BackboneState& final_state);
+
+  // Gives every rank what each of them kept of a global batch; all of them call it.
+  void Exchange(std::span<const Row> rows, const Ranks& ranks, ProcessGroup& group);
 
   // [slots][L][2][D] and [slots][L][H][N][N].
   const torch::Tensor& shift() const { return shift_; }

@@ -28,9 +28,56 @@ inline void Wkv7Decays(const Wkv7TrainingHead& head, int first, int count, float
   }
 }
 
+// kRows rows of the state, beginning with row i, through `count` tokens from `first`. A row waits
+// for its own sum at every token, so several go side by side.
+template <class V, int kRows>
+inline void Wkv7ForwardRows(const Wkv7ForwardHead& forward, int first, int count,
+                            const float* decay, float* state, int i) {
+  using Type = typename V::Type;
+  const Wkv7TrainingHead& head = forward.head;
+  const int n = head.head_size;
+  float* rows = state + static_cast<int64_t>(i) * n;
+  Type sum[kRows];
+  for (int q = 0; q < kRows; ++q) {
+    sum[q] = V::Zero();
+    for (int j = 0; j < n; j += V::kLanes) {
+      sum[q] = V::Fma(V::Load(rows + q * n + j), V::Load(head.a + first * head.stride + j), sum[q]);
+    }
+  }
+  for (int t = 0; t < count; ++t) {
+    const int64_t at = (first + t) * head.stride;
+    // The last token of a segment has no next one to sum for: any row does.
+    const float* next_a = head.a + (t + 1 < count ? at + head.stride : at);
+    const float* w = decay + t * n;
+    Type sa[kRows], v[kRows], y[kRows];
+    for (int q = 0; q < kRows; ++q) {
+      const float total = V::Sum(sum[q]);
+      if (head.sa != nullptr) head.sa[at + i + q] = total;
+      sa[q] = V::Set(total);
+      v[q] = V::Set(head.v[at + i + q]);
+      y[q] = V::Zero();
+      sum[q] = V::Zero();
+    }
+    for (int j = 0; j < n; j += V::kLanes) {
+      const Type decay_j = V::Load(w + j), b = V::Load(head.b + at + j),
+                 k = V::Load(head.k + at + j), r = V::Load(head.r + at + j),
+                 a = V::Load(next_a + j);
+      for (int q = 0; q < kRows; ++q) {
+        Type s = V::Mul(V::Load(rows + q * n + j), decay_j);
+        s = V::Fma(sa[q], b, s);
+        s = V::Fma(v[q], k, s);
+        V::Store(rows + q * n + j, s);
+        y[q] = V::Fma(s, r, y[q]);
+        sum[q] = V::Fma(s, a, sum[q]);
+      }
+    }
+    for (int q = 0; q < kRows; ++q) forward.y[at + i + q] = V::Sum(y[q]);
+  }
+}
+
 template <class V>
 inline void Wkv7ForwardVector(const Wkv7ForwardHead& forward) {
-  using Type = typename V::Type;
+  constexpr int kRows = 4;  // divides every head size
   const Wkv7TrainingHead& head = forward.head;
   const int n = head.head_size;
   float* state = head.scratch;
@@ -46,33 +93,8 @@ inline void Wkv7ForwardVector(const Wkv7ForwardHead& forward) {
       float* kept = head.kept_states + static_cast<int64_t>(first / kWkv7CheckpointTokens) * n * n;
       for (int i = 0; i < n * n; i += V::kLanes) V::Store(kept + i, V::Load(state + i));
     }
-    for (int i = 0; i < n; ++i) {
-      float* row = state + static_cast<int64_t>(i) * n;
-      Type sum = V::Zero();
-      for (int j = 0; j < n; j += V::kLanes) {
-        sum = V::Fma(V::Load(row + j), V::Load(head.a + first * head.stride + j), sum);
-      }
-      for (int t = 0; t < count; ++t) {
-        const int64_t at = (first + t) * head.stride;
-        // The last token of a segment has no next one to sum for: any row does.
-        const float* next_a = head.a + (t + 1 < count ? at + head.stride : at);
-        const float sa = V::Sum(sum);
-        if (head.sa != nullptr) head.sa[at + i] = sa;
-        const Type sa_i = V::Set(sa);
-        const Type v_i = V::Set(head.v[at + i]);
-        const float* w = decay + t * n;
-        Type y = V::Zero();
-        sum = V::Zero();
-        for (int j = 0; j < n; j += V::kLanes) {
-          Type s = V::Mul(V::Load(row + j), V::Load(w + j));
-          s = V::Fma(sa_i, V::Load(head.b + at + j), s);
-          s = V::Fma(v_i, V::Load(head.k + at + j), s);
-          V::Store(row + j, s);
-          y = V::Fma(s, V::Load(head.r + at + j), y);
-          sum = V::Fma(s, V::Load(next_a + j), sum);
-        }
-        forward.y[at + i] = V::Sum(y);
-      }
+    for (int i = 0; i < n; i += kRows) {
+      Wkv7ForwardRows<V, kRows>(forward, first, count, decay, state, i);
     }
   }
   if (forward.final_state != nullptr) {
