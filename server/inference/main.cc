@@ -1,5 +1,6 @@
 // dreamstate-server: reads options, runs the server until a signal, drains.
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -62,6 +63,9 @@ void RaiseDescriptorLimit() {
 }
 
 int Main(int argc, const char* const* argv) {
+  // What is large goes back to the system when it is freed, models that were replaced above all.
+  // By itself the allocator learns from them to keep such blocks, some in each of its arenas.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
   OpenStandardDescriptors();
   RaiseDescriptorLimit();
   // Before any thread starts: signals wait until somebody asks for them.

@@ -69,8 +69,9 @@ TEST_F(Faults, AStateOfAnotherModelIsRefusedWithBothFingerprints) {
   for (const grpc::Status& status : {session.Decode(decode).status, session.Score(score).first,
                                      session.Harvest(harvest, {Text("d", "x")}).status}) {
     EXPECT_EQ(status.error_code(), StatusCode::FAILED_PRECONDITION) << status.error_message();
-    EXPECT_THAT(status.error_message(), HasSubstr(found));
-    EXPECT_THAT(status.error_message(), HasSubstr(expected));
+    // The beginnings for people, the whole for programs.
+    EXPECT_THAT(status.error_message(), HasSubstr(found.substr(0, 12)));
+    EXPECT_THAT(status.error_message(), HasSubstr(expected.substr(0, 12)));
     const auto failure = FindDetail<google::rpc::PreconditionFailure>(status);
     ASSERT_TRUE(failure.has_value());
     ASSERT_EQ(failure->violations_size(), 1);

@@ -100,8 +100,8 @@ TEST(DecodeService, AStateOfAnotherModelIsRefusedWithBothFingerprints) {
   request.mutable_source()->mutable_tensors()->set_backbone_fingerprint(other);
   const auto [status, messages] = grpc.Decode(request);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
-  EXPECT_THAT(status.error_message(), HasSubstr(other));
-  EXPECT_THAT(status.error_message(), HasSubstr(TestWeights()->fingerprint));
+  EXPECT_THAT(status.error_message(), HasSubstr(other.substr(0, 12)));
+  EXPECT_THAT(status.error_message(), HasSubstr(TestWeights()->fingerprint.substr(0, 12)));
 
   state::Record record;
   record.fingerprint = other;
@@ -112,7 +112,7 @@ TEST(DecodeService, AStateOfAnotherModelIsRefusedWithBothFingerprints) {
   score.mutable_target()->set_text("x");
   const grpc::Status score_status = grpc.Score(score).first;
   EXPECT_EQ(score_status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
-  EXPECT_THAT(score_status.error_message(), HasSubstr(other));
+  EXPECT_THAT(score_status.error_message(), HasSubstr(other.substr(0, 12)));
 }
 
 TEST(DecodeService, MalformedDecodesNameTheField) {
