@@ -65,7 +65,7 @@ void RaiseDescriptorLimit() {
 int Main(int argc, const char* const* argv) {
   // What is large goes back to the system when it is freed, models that were replaced above all.
   // By itself the allocator learns from them to keep such blocks, some in each of its arenas.
-  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);
   OpenStandardDescriptors();
   RaiseDescriptorLimit();
   // Before any thread starts: signals wait until somebody asks for them.
