@@ -23,6 +23,13 @@ foreach(library ${dreamstate_torch_libraries})
 endforeach()
 target_include_directories(dreamstate_torch SYSTEM INTERFACE
   ${TORCH_ROOT}/include ${TORCH_ROOT}/include/torch/csrc/api/include)
+# torch's headers run loops on several threads only where they are compiled with the OpenMP that torch itself uses.
+find_package(OpenMP COMPONENTS CXX)
+if(OpenMP_CXX_FOUND)
+  target_link_libraries(dreamstate_torch INTERFACE OpenMP::OpenMP_CXX)
+elseif(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  message(FATAL_ERROR "OpenMP: this compiler has none; install GCC's libgomp")
+endif()
 # torch's libraries find theirs (CUDA's runtime, their own libgomp) through their RPATH only when they are loaded.
 target_link_options(dreamstate_torch INTERFACE -Wl,--allow-shlib-undefined)
 if(DREAMSTATE_CUDA_TORCH)
@@ -30,11 +37,3 @@ if(DREAMSTATE_CUDA_TORCH)
   target_link_options(dreamstate_torch INTERFACE -Wl,--no-as-needed)
   target_compile_definitions(dreamstate_torch INTERFACE DREAMSTATE_TORCH_CUDA=1)
 endif()
-
-# dreamstate_precompile_torch(<target>): reads torch/torch.h once for all of its sources.
-function(dreamstate_precompile_torch target)
-  target_precompile_headers(${target} PRIVATE <torch/torch.h>)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    target_compile_options(${target} PRIVATE -fpch-preprocess)  # so that ccache understands it
-  endif()
-endfunction()

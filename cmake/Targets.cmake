@@ -51,3 +51,12 @@ function(dreamstate_benchmark name)
   dreamstate_binary(${name} SOURCES ${A_SOURCES} DEPENDS ${A_DEPENDS} benchmark::benchmark)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/benchmarks)
 endfunction()
+
+# dreamstate_precompile(<target> <header>...): reads these headers of other projects once for all of its sources.
+# Every source still includes what it uses.
+function(dreamstate_precompile target)
+  target_precompile_headers(${target} PRIVATE ${ARGN})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -fpch-preprocess)  # so that ccache understands it
+  endif()
+endfunction()

@@ -8,6 +8,10 @@
 
 #include "kernels/runtime/thread_pool.h"
 
+#ifndef INTRA_OP_PARALLEL
+#error "Without OpenMP at::parallel_for is a plain loop: compile with -fopenmp (cmake/LibTorch.cmake)"
+#endif
+
 namespace dreamstate::training {
 
 // For kernels::ThreadPool(torch::get_num_threads(), ForkOnTorch).

@@ -34,9 +34,9 @@ struct Wkv7BackwardHead {
   float* d_initial_state;  // or null
 };
 
-// Rows of a state that the backward pass takes through a segment at once: more would not find
-// registers for their sums.
-inline constexpr int kWkv7BackwardRows = 2;
+// Rows of a state that the backward pass takes through a segment at once: with 64 keys, their
+// gradients and sums fill the registers of AVX-512. Divides every head size.
+inline constexpr int kWkv7BackwardRows = 4;
 
 // A state (or its gradient), seven tables of a segment, and the states of the rows at hand.
 inline constexpr int64_t Wkv7TrainingScratchFloats(int n) {

@@ -1,7 +1,8 @@
 // WKV-7's training for a vector type V. Lanes lie over keys. Given sa, the rows (values) of a state
-// do not depend on each other, so the backward pass takes two rows at a time through a whole
-// segment: their sixteen states are recomputed from the kept one and never leave the first-level
-// cache, and what is summed over rows (the gradients of r, w, k, a, b) lies in five small tables.
+// do not depend on each other, so the backward pass takes a few rows at a time through a whole
+// segment: their gradient stays in registers, their sixteen states are recomputed from the kept one
+// and stay in the first-level cache, and what is summed over rows (the gradients of r, w, k, a, b)
+// lies in five small tables.
 #pragma once
 
 #include "kernels/activation/vector_math.h"
@@ -111,44 +112,62 @@ struct Wkv7Segment {
   float *dr, *dw, *dk, *da, *db;
 };
 
-// kRows rows of the state, beginning with row i, through a segment. states: [kRows][count + 1][N]
-// scratch; g: [kRows][N], the gradient of the rows after the segment, turned into that before it.
-template <class V, int kRows>
-inline void Wkv7BackwardRows(const Wkv7BackwardHead& backward, const Wkv7Segment& segment, int i,
-                             float* states, float* g) {
+// kRows rows of the state, beginning with row i, through the tokens of a segment: the states before
+// and after each into states[kRows][count + 1][kKeys].
+template <class V, int kRows, int kKeys>
+inline void Wkv7RecomputeRows(const Wkv7TrainingHead& head, const Wkv7Segment& segment, int i,
+                              float* states) {
   using Type = typename V::Type;
-  const Wkv7TrainingHead& head = backward.head;
-  const int n = head.head_size;
-  const int64_t per_row = static_cast<int64_t>(kWkv7CheckpointTokens + 1) * n;
+  constexpr int kVectors = kKeys / V::kLanes;
+  constexpr int64_t kPerRow = int64_t{kWkv7CheckpointTokens + 1} * kKeys;
+  Type state[kRows][kVectors];
   for (int q = 0; q < kRows; ++q) {
-    float* row = states + q * per_row;
-    const float* kept = segment.kept + static_cast<int64_t>(i + q) * n;
-    for (int j = 0; j < n; j += V::kLanes) V::Store(row + j, V::Load(kept + j));
-    for (int t = 0; t < segment.count; ++t, row += n) {
-      const int64_t at = (segment.first + t) * head.stride;
-      const Type sa = V::Set(head.sa[at + i + q]);
-      const Type v = V::Set(head.v[at + i + q]);
-      const float* w = segment.decay + t * n;
-      for (int j = 0; j < n; j += V::kLanes) {
-        Type s = V::Mul(V::Load(row + j), V::Load(w + j));
-        s = V::Fma(sa, V::Load(head.b + at + j), s);
-        s = V::Fma(v, V::Load(head.k + at + j), s);
-        V::Store(row + n + j, s);
+    for (int c = 0; c < kVectors; ++c) {
+      state[q][c] = V::Load(segment.kept + (i + q) * kKeys + c * V::kLanes);
+      V::Store(states + q * kPerRow + c * V::kLanes, state[q][c]);
+    }
+  }
+  for (int t = 0; t < segment.count; ++t) {
+    const int64_t at = (segment.first + t) * head.stride;
+#pragma GCC unroll 16
+    for (int c = 0; c < kVectors; ++c) {
+      const int j = c * V::kLanes;
+      const Type decay = V::Load(segment.decay + t * kKeys + j);
+      const Type k = V::Load(head.k + at + j), b = V::Load(head.b + at + j);
+#pragma GCC unroll 4
+      for (int q = 0; q < kRows; ++q) {
+        Type s = V::Mul(state[q][c], decay);
+        s = V::Fma(V::Set(head.sa[at + i + q]), b, s);
+        state[q][c] = V::Fma(V::Set(head.v[at + i + q]), k, s);
+        V::Store(states + q * kPerRow + (t + 1) * kKeys + j, state[q][c]);
       }
+    }
+  }
+}
+
+// The same rows from the segment's end to its start. d_rows: [kRows][kKeys], the gradient of the
+// state after the segment, turned into that before it.
+template <class V, int kRows, int kKeys>
+inline void Wkv7BackwardRows(const Wkv7BackwardHead& backward, const Wkv7Segment& segment, int i,
+                             const float* states, float* d_rows) {
+  using Type = typename V::Type;
+  constexpr int kVectors = kKeys / V::kLanes;
+  constexpr int64_t kPerRow = int64_t{kWkv7CheckpointTokens + 1} * kKeys;
+  const Wkv7TrainingHead& head = backward.head;
+  Type d_state[kRows][kVectors];
+  for (int q = 0; q < kRows; ++q) {
+    for (int c = 0; c < kVectors; ++c) {
+      d_state[q][c] = V::Load(d_rows + q * kKeys + c * V::kLanes);
     }
   }
   for (int t = segment.count - 1; t >= 0; --t) {
     const int64_t at = (segment.first + t) * head.stride;
-    Type dy[kRows], v[kRows], sa[kRows], dv[kRows], dsa[kRows];
-    for (int q = 0; q < kRows; ++q) {
-      dy[q] = V::Set(backward.dy[at + i + q]);
-      v[q] = V::Set(head.v[at + i + q]);
-      sa[q] = V::Set(head.sa[at + i + q]);
-      dv[q] = V::Zero();
-      dsa[q] = V::Zero();
-    }
-    const int64_t table = static_cast<int64_t>(t) * n;
-    for (int j = 0; j < n; j += V::kLanes) {
+    const int64_t table = int64_t{t} * kKeys;
+    Type dv[kRows], dsa[kRows];
+    for (int q = 0; q < kRows; ++q) dv[q] = dsa[q] = V::Zero();
+#pragma GCC unroll 16
+    for (int c = 0; c < kVectors; ++c) {
+      const int j = c * V::kLanes;
       const Type r = V::Load(head.r + at + j);
       const Type k = V::Load(head.k + at + j);
       const Type b = V::Load(head.b + at + j);
@@ -156,14 +175,16 @@ inline void Wkv7BackwardRows(const Wkv7BackwardHead& backward, const Wkv7Segment
       Type dw = V::Load(segment.dw + table + j);
       Type dk = V::Load(segment.dk + table + j);
       Type db = V::Load(segment.db + table + j);
+#pragma GCC unroll 4
       for (int q = 0; q < kRows; ++q) {
-        const float* before = states + q * per_row + table + j;
-        const Type gradient = V::Fma(dy[q], r, V::Load(g + q * n + j));
-        V::Store(g + q * n + j, gradient);
-        dr = V::Fma(V::Load(before + n), dy[q], dr);
+        const float* before = states + q * kPerRow + table + j;
+        const Type dy = V::Set(backward.dy[at + i + q]);
+        const Type gradient = V::Fma(dy, r, d_state[q][c]);
+        d_state[q][c] = gradient;
+        dr = V::Fma(V::Load(before + kKeys), dy, dr);
         dw = V::Fma(gradient, V::Load(before), dw);
-        dk = V::Fma(gradient, v[q], dk);
-        db = V::Fma(gradient, sa[q], db);
+        dk = V::Fma(gradient, V::Set(head.v[at + i + q]), dk);
+        db = V::Fma(gradient, V::Set(head.sa[at + i + q]), db);
         dv[q] = V::Fma(gradient, k, dv[q]);
         dsa[q] = V::Fma(gradient, b, dsa[q]);
       }
@@ -176,23 +197,47 @@ inline void Wkv7BackwardRows(const Wkv7BackwardHead& backward, const Wkv7Segment
       backward.dv[at + i + q] = V::Sum(dv[q]);
       dsa[q] = V::Set(V::Sum(dsa[q]));
     }
-    const float* w = segment.decay + table;
-    for (int j = 0; j < n; j += V::kLanes) {
+#pragma GCC unroll 16
+    for (int c = 0; c < kVectors; ++c) {
+      const int j = c * V::kLanes;
       const Type a = V::Load(head.a + at + j);
-      const Type decay = V::Load(w + j);
+      const Type decay = V::Load(segment.decay + table + j);
       Type da = V::Load(segment.da + table + j);
+#pragma GCC unroll 4
       for (int q = 0; q < kRows; ++q) {
-        da = V::Fma(V::Load(states + q * per_row + table + j), dsa[q], da);
-        V::Store(g + q * n + j, V::Fma(dsa[q], a, V::Mul(V::Load(g + q * n + j), decay)));
+        da = V::Fma(V::Load(states + q * kPerRow + table + j), dsa[q], da);
+        d_state[q][c] = V::Fma(dsa[q], a, V::Mul(d_state[q][c], decay));
       }
       V::Store(segment.da + table + j, da);
     }
+  }
+  for (int q = 0; q < kRows; ++q) {
+    for (int c = 0; c < kVectors; ++c) {
+      V::Store(d_rows + q * kKeys + c * V::kLanes, d_state[q][c]);
+    }
+  }
+}
+
+// All rows of a segment, by the length of a row. g: [keys][keys], the gradient of the state after
+// it, turned into that before it.
+template <class V, int kKeys = 16>
+inline void Wkv7BackwardSegment(const Wkv7BackwardHead& backward, const Wkv7Segment& segment,
+                                float* states, float* g) {
+  if constexpr (kKeys < kWkv7TrainingMaxHeadSize) {
+    if (backward.head.head_size > kKeys) {
+      Wkv7BackwardSegment<V, kKeys + 16>(backward, segment, states, g);
+      return;
+    }
+  }
+  constexpr int kRows = kWkv7BackwardRows;
+  for (int i = 0; i < kKeys; i += kRows) {
+    Wkv7RecomputeRows<V, kRows, kKeys>(backward.head, segment, i, states);
+    Wkv7BackwardRows<V, kRows, kKeys>(backward, segment, i, states, g + int64_t{i} * kKeys);
   }
 }
 
 template <class V>
 inline void Wkv7BackwardVector(const Wkv7BackwardHead& backward) {
-  constexpr int kRows = kWkv7BackwardRows;
   const Wkv7TrainingHead& head = backward.head;
   const int n = head.head_size;
   const int64_t table = static_cast<int64_t>(kWkv7CheckpointTokens) * n;
@@ -220,9 +265,7 @@ inline void Wkv7BackwardVector(const Wkv7BackwardHead& backward) {
                                  .dk = sums + 2 * table,
                                  .da = sums + 3 * table,
                                  .db = sums + 4 * table};
-    for (int i = 0; i < n; i += kRows) {
-      Wkv7BackwardRows<V, kRows>(backward, segment, i, states, g + static_cast<int64_t>(i) * n);
-    }
+    Wkv7BackwardSegment<V>(backward, segment, states, g);
     for (int t = 0; t < count; ++t) {
       const int64_t at = (first + t) * head.stride;
       for (int j = 0; j < n; j += V::kLanes) {
