@@ -34,27 +34,31 @@ absl::StatusOr<std::string> HashOf(const MappedFile& file, const Stopping& stopp
     const size_t block = std::min(left.size(), kHashBlockBytes);
     hash.Update(left.first(block));
     left = left.subspan(block);
+    if (file.lost()) return Damaged(file.path(), "was cut while it was read");
   } while (!left.empty());
   return hash.HexDigest();
 }
 
-absl::StatusOr<tensors::TensorSet> ParseBlob(std::shared_ptr<const MappedFile> file,
-                                             const std::string& digest, const Stopping& stopping) {
+absl::StatusOr<tensors::TensorSet> ParseBlob(std::shared_ptr<const MappedFile> file) {
   const std::string path = file->path();
   const std::span<const std::byte> bytes = file->bytes();
   absl::StatusOr<tensors::TensorSet> set = tensors::ParseSafetensors(path, bytes, std::move(file));
   if (!set.ok()) return Damaged(path, StdView(set.status().message()));
-  DS_ASSIGN_OR_RETURN(const std::string found, tensors::Fingerprint(*set, stopping));
-  if (found != digest) {
-    return Damaged(path, StrCat("expected fingerprint ", digest, ", found ", found));
-  }
   return set;
+}
+
+absl::Status CheckFingerprint(const tensors::TensorSet& set, const std::string& digest,
+                              const Stopping& stopping) {
+  DS_ASSIGN_OR_RETURN(const std::string found, tensors::Fingerprint(set, stopping));
+  if (found == digest) return absl::OkStatus();
+  return Damaged(set.source(), StrCat("expected fingerprint ", digest, ", found ", found));
 }
 
 // Fills what only the file says, when the file is what its name promises.
 absl::Status Describe(const std::string& path, Component* component) {
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
-  DS_RETURN_IF_ERROR(ParseBlob(file, component->digest, Stopping()).status());
+  DS_ASSIGN_OR_RETURN(const tensors::TensorSet set, ParseBlob(file));
+  DS_RETURN_IF_ERROR(CheckFingerprint(set, component->digest, Stopping()));
   component->bytes = static_cast<int64_t>(file->bytes().size());
   DS_ASSIGN_OR_RETURN(component->file_sha256, HashOf(*file, Stopping()));
   return absl::OkStatus();
@@ -101,11 +105,14 @@ absl::StatusOr<tensors::TensorSet> LoadBlob(const std::string& repository,
   if (found != component.bytes) {
     return Damaged(path, StrCat("expected ", component.bytes, " bytes, found ", found));
   }
+  // What says in a moment that the file is none comes before what reads all of it.
+  DS_ASSIGN_OR_RETURN(tensors::TensorSet set, ParseBlob(*file));
   DS_ASSIGN_OR_RETURN(const std::string hash, HashOf(**file, stopping));
   if (hash != component.file_sha256) {
     return Damaged(path, StrCat("expected SHA-256 ", component.file_sha256, ", found ", hash));
   }
-  return ParseBlob(*std::move(file), component.digest, stopping);
+  DS_RETURN_IF_ERROR(CheckFingerprint(set, component.digest, stopping));
+  return set;
 }
 
 }  // namespace dreamstate::repository

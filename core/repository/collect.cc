@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <set>
 #include <string_view>
 
@@ -38,6 +39,9 @@ class Collector {
 
   absl::StatusOr<CollectReport> Run() {
     DS_ASSIGN_OR_RETURN(const std::vector<std::string> blobs, NamesIn(BlobDirectory(repository_)));
+    std::error_code error;
+    // A mount or a link that is missing just now is not a repository without models.
+    if (!std::filesystem::is_directory(BundlesDirectory(repository_), error)) return report_;
     // Manifests after the list of blobs: a blob that appears in between is not looked at.
     DS_RETURN_IF_ERROR(ReadManifests());
     for (const std::string& name : blobs) {
@@ -56,11 +60,14 @@ class Collector {
 
  private:
   absl::Status ReadManifests() {
-    DS_ASSIGN_OR_RETURN(const std::vector<std::string> models,
-                        NamesIn(BundlesDirectory(repository_)));
+    const std::string bundles = BundlesDirectory(repository_);
+    DS_ASSIGN_OR_RETURN(const std::vector<std::string> models, NamesIn(bundles));
+    // Also of a model that a person put aside under a name that is none.
     for (const std::string& model : models) {
-      if (!ValidateModelName(model).ok()) continue;
-      DS_RETURN_IF_ERROR(ReadModel(ModelDirectory(repository_, model)));
+      std::error_code error;
+      const std::string directory = StrCat(bundles, "/", model);
+      if (!std::filesystem::is_directory(directory, error)) continue;
+      DS_RETURN_IF_ERROR(ReadModel(directory));
     }
     return absl::OkStatus();
   }

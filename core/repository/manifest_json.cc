@@ -199,8 +199,11 @@ absl::Status ReadSelfTest(std::string_view source, const json& root, SelfTest* t
   }
   DS_RETURN_IF_ERROR(test_fields.Object("tolerance", &test->tolerance));
   for (const auto& [format, value] : test->tolerance.items()) {
-    if (!value.is_number() || !(value.get<double>() > 0)) {
-      return test_fields.Refuse("tolerance", "a positive number for each weight format");
+    // More than a nat a token would let any model pass.
+    if (!value.is_number() || !(value.get<double>() > 0) ||
+        value.get<double>() > static_cast<double>(test->tokens.size())) {
+      return test_fields.Refuse(
+          "tolerance", StrCat("a positive number for each weight format, at most 1 a token"));
     }
   }
   return absl::OkStatus();
@@ -271,7 +274,10 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view source, std::string_view
   std::string created;
   DS_RETURN_IF_ERROR(fields.Text("created", &created));
   std::string ignored;
-  if (!absl::ParseTime(absl::RFC3339_full, created, &manifest.created, &ignored)) {
+  // Years that others can read, too: RFC 3339 and protobuf have four digits.
+  if (!absl::ParseTime(absl::RFC3339_full, created, &manifest.created, &ignored) ||
+      manifest.created < absl::FromUnixSeconds(-62135596800) ||
+      manifest.created >= absl::FromUnixSeconds(253402300800)) {
     return fields.Refuse("created", "a time such as 2026-01-31T12:00:00Z");
   }
   return manifest;

@@ -86,6 +86,10 @@ absl::StatusOr<Manifest> Repository::Publish(Manifest manifest,
       DS_RETURN_IF_ERROR(CheckKeepsComponents(*newest.manifest, manifest));
     }
     manifest.version = newest.version + 1;
+    if (!VersionOfFile(StrCat(manifest.version, ".json"))) {
+      return absl::FailedPreconditionError(
+          StrCat("model ", manifest.model, ": no number is left above version ", newest.version));
+    }
     // What a reader would refuse is not published.
     DS_RETURN_IF_ERROR(
         ParseManifest("the manifest to publish", SerializeManifest(manifest)).status());

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "core/base/hash.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/tensors/safetensors.h"
@@ -103,6 +104,7 @@ class BackboneLearner : public Learner {
     } else {
       backbone_.Initialise(options_.seed);
     }
+    DS_RETURN_IF_ERROR(Agree("the config and the corpus", options_.shared));
     if (group_ != nullptr) group_->Broadcast(backbone_.values());
     if (options_.mode == TrainingMode::kStateTuning) {
       backbone_.RequireGradients(false);
@@ -218,6 +220,30 @@ class BackboneLearner : public Learner {
       const Tensor votes = torch::full({1}, here ? 1.0 : 0.0);
       group_->Sum(votes);
       return votes.item<float>() > 0;
+    });
+  }
+
+  absl::Status Agree(std::string_view what, std::string_view text) override {
+    if (group_ == nullptr) return absl::OkStatus();
+    return Guarded([&]() -> absl::Status {
+      const std::string digest = Sha256Hex(text);
+      const Tensor here = torch::from_blob(const_cast<char*>(digest.data()),
+                                           {static_cast<int64_t>(digest.size())}, torch::kByte)
+                              .to(torch::kInt);
+      const Tensor first = here.clone();
+      group_->Broadcast(first);
+      const Tensor differs = torch::zeros({options_.ranks.size});
+      differs[options_.ranks.rank] = first.equal(here) ? 0.0 : 1.0;
+      group_->Sum(differs);
+      std::string others;
+      for (int rank = 0; rank < options_.ranks.size; ++rank) {
+        if (differs[rank].item<float>() > 0) StrAppend(&others, others.empty() ? "" : ", ", rank);
+      }
+      if (others.empty()) return absl::OkStatus();
+      return absl::FailedPreconditionError(StrCat("ranks: expected ", what,
+                                                  " to be the same on all, found that of rank 0 "
+                                                  "not on rank ",
+                                                  others));
     });
   }
 

@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <system_error>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "core/base/file.h"
+#include "core/base/hash.h"
+#include "core/base/json.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 
@@ -18,6 +22,7 @@ namespace fs = std::filesystem;
 constexpr size_t kStepDigits = 10;
 constexpr std::string_view kTemporary = ".tmp";
 constexpr char kState[] = "run.json";
+constexpr char kDigests[] = "sha256";  // of the other files, by name
 
 std::string Folder(const std::string& run) { return run + "/checkpoints"; }
 
@@ -26,6 +31,14 @@ absl::Status Remove(const std::string& path) {
   fs::remove_all(path, error);
   if (error) return absl::InternalError(StrCat("cannot remove ", path, ": ", error.message()));
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> FileDigest(const std::string& path) {
+  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
+  Sha256 hash;
+  hash.Update(file->bytes());
+  if (file->lost()) return absl::DataLossError(StrCat(path, ": was cut while it was read"));
+  return hash.HexDigest();
 }
 
 }  // namespace
@@ -57,7 +70,11 @@ absl::Status SaveCheckpoint(const std::string& run, int64_t step, Learner& learn
   DS_RETURN_IF_ERROR(Remove(temporary));
   DS_RETURN_IF_ERROR(MakeDirectories(temporary));
   DS_RETURN_IF_ERROR(learner.Save(temporary));
-  const nlohmann::json json = {{"step", step}, {"data_position", position}, {"run", state}};
+  nlohmann::json json = {{"step", step}, {"data_position", position}, {"run", state}};
+  DS_ASSIGN_OR_RETURN(const std::vector<std::string> files, ListDirectory(temporary));
+  for (const std::string& name : files) {
+    DS_ASSIGN_OR_RETURN(json[kDigests][name], FileDigest(StrCat(temporary, "/", name)));
+  }
   DS_RETURN_IF_ERROR(WriteFileAtomically(StrCat(temporary, "/", kState), json.dump() + "\n"));
   DS_RETURN_IF_ERROR(SyncDirectory(temporary));
   fs::rename(temporary, path, error);
@@ -74,12 +91,25 @@ absl::StatusOr<RestoredCheckpoint> RestoreCheckpoint(const std::string& run, int
   constexpr size_t kMostBytes = size_t{1} << 28;
   DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(file, kMostBytes));
   RestoredCheckpoint restored;
+  std::map<std::string, std::string> digests;
+  constexpr int kDeepest = 8;
+  DS_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(file, text, kDeepest));
   try {
-    const nlohmann::json json = nlohmann::json::parse(text);
     restored.position = json.at("data_position").get<std::string>();
     restored.state = json.at("run");
+    digests = json.at(kDigests).get<std::map<std::string, std::string>>();
   } catch (const nlohmann::json::exception&) {
     return absl::DataLossError(StrCat(file, ": expected what a checkpoint holds"));
+  }
+  for (const auto& [name, expected] : digests) {
+    if (name.find('/') != std::string::npos) {
+      return absl::DataLossError(StrCat(file, ": expected what a checkpoint holds"));
+    }
+    DS_ASSIGN_OR_RETURN(const std::string found, FileDigest(StrCat(path, "/", name)));
+    if (found != expected) {
+      return absl::DataLossError(
+          StrCat(path, "/", name, ": damaged: expected SHA-256 ", expected, ", found ", found));
+    }
   }
   DS_RETURN_IF_ERROR(learner.Restore(path));
   return restored;

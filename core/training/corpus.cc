@@ -2,17 +2,22 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
+#include <string_view>
 
 #include "core/base/file.h"
+#include "core/base/hash.h"
+#include "core/base/json.h"
+#include "core/base/mapping_guard.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/training/token_file.h"
-#include "nlohmann/json.hpp"
 
 namespace dreamstate::training {
 namespace {
 
 constexpr size_t kMostJsonBytes = size_t{1} << 30;
+constexpr int kDeepest = 8;
 constexpr Split kSplits[] = {Split::kTrain, Split::kValid, Split::kTest};
 
 // A field of a JSON object, or INVALID_ARGUMENT naming it and the place.
@@ -43,11 +48,15 @@ std::string_view SplitName(Split split) {
 absl::StatusOr<std::shared_ptr<const Corpus>> Corpus::Open(const std::string& directory) {
   const std::string path = directory + "/corpus.json";
   DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostJsonBytes));
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) {
-    return absl::InvalidArgumentError(StrCat(path, ": expected a JSON object"));
+  DS_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(path, text, kDeepest));
+  int64_t schema = 0;
+  DS_RETURN_IF_ERROR(Field(json, "schema", path, &schema));
+  if (schema != 1) {
+    return absl::InvalidArgumentError(StrCat(path, ": schema: expected 1, found ", schema));
   }
   std::shared_ptr<Corpus> corpus(new Corpus());
+  corpus->directory_ = directory;
+  corpus->digest_ = Sha256Hex(text);
   DS_RETURN_IF_ERROR(Field(json, "tokenizer", path, &corpus->tokenizer_));
   if (corpus->tokenizer_ != "byte" && corpus->tokenizer_ != "world") {
     return absl::InvalidArgumentError(
@@ -87,8 +96,9 @@ absl::StatusOr<std::shared_ptr<const Corpus>> Corpus::Open(const std::string& di
     for (size_t i = 0; at < lines.size(); ++i) {
       const size_t end = std::min(lines.find('\n', at), lines.size());
       const std::string place = StrCat(list, ": line ", i + 1);
-      const nlohmann::json line = nlohmann::json::parse(lines.begin() + at, lines.begin() + end,
-                                                        nullptr, /*allow_exceptions=*/false);
+      DS_ASSIGN_OR_RETURN(
+          const nlohmann::json line,
+          ParseJsonObject(place, std::string_view(lines).substr(at, end - at), kDeepest));
       at = end + 1;
       Document document;
       std::string label;
@@ -122,7 +132,18 @@ absl::StatusOr<std::shared_ptr<const Corpus>> Corpus::Open(const std::string& di
     corpus->tokens_[s] = file.tokens;
     corpus->memory_[s] = std::move(file.memory);
   }
+  DS_RETURN_IF_ERROR(corpus->CheckNothingLost());
   return std::shared_ptr<const Corpus>(std::move(corpus));
+}
+
+absl::Status Corpus::CheckNothingLost() const {
+  for (const Split split : kSplits) {
+    if (LostPages(std::as_bytes(tokens(split)))) {
+      return absl::DataLossError(
+          StrCat(directory_, "/", SplitName(split), ".bin: was cut while it was read"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace dreamstate::training

@@ -49,8 +49,16 @@ class Corpus {
     return tokens(split).subspan(document.begin, document.tokens);
   }
 
+  // Of corpus.json, which holds the hashes of the other files.
+  const std::string& digest() const { return digest_; }
+  // DATA_LOSS naming the split when tokens were read that its file no longer had, because somebody
+  // cut it: they read as zeros. Cheap: ask after reading.
+  absl::Status CheckNothingLost() const;
+
  private:
   Corpus() = default;
+  std::string directory_;
+  std::string digest_;
   std::string tokenizer_;
   std::vector<std::string> labels_;
   std::vector<bool> trained_;

@@ -9,12 +9,16 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/base/json.h"
+#include "core/base/nearest.h"
 #include "core/base/random.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/text/tokenizer.h"
+#include "core/text/utf8.h"
 #include "core/training/corpus.h"
 #include "core/training/near_duplicates.h"
 #include "core/training/token_file.h"
@@ -201,6 +205,27 @@ absl::Status CheckOptions(const CorpusOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckLabels(const std::string& from, const std::vector<std::string>& labels,
+                         const CorpusOptions& options) {
+  if (labels.empty()) {
+    return absl::InvalidArgumentError(StrCat(from, ": expected a folder a label, found none"));
+  }
+  for (const std::string& label : labels) {
+    if (!text::IsValidUtf8(label)) {
+      return absl::InvalidArgumentError(StrCat(from, "/", absl::Utf8SafeCHexEscape(AbslView(label)),
+                                               ": expected a label's folder to be named in UTF-8"));
+    }
+  }
+  for (const std::string& name : options.untrained) {
+    if (std::find(labels.begin(), labels.end(), name) == labels.end()) {
+      return absl::InvalidArgumentError(StrCat("untrained: expected labels, found \"", name,
+                                               "\"; did you mean \"", Nearest(name, labels),
+                                               "\"?"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::string Card(const nlohmann::json& card) {
   std::string text =
       "# Corpus\n\n| label | documents (train / valid / test) | bytes | source | version | "
@@ -239,6 +264,12 @@ absl::StatusOr<std::vector<LabelReport>> BuildCorpus(
         StrCat(to, ": expected an empty directory, found ", there.front()));
   }
   DS_ASSIGN_OR_RETURN(const std::vector<std::string> entries, ListDirectory(from));
+  std::vector<std::string> folders;
+  for (const std::string& entry : entries) {
+    std::error_code error;
+    if (fs::is_directory(from + "/" + entry, error)) folders.push_back(entry);
+  }
+  DS_RETURN_IF_ERROR(CheckLabels(from, folders, options));
   Builder builder(from, options);
   std::vector<LabelReport> reports;
   nlohmann::json labels = nlohmann::json::array();
@@ -252,9 +283,7 @@ absl::StatusOr<std::vector<LabelReport>> BuildCorpus(
                            {"near_duplicate", options.near_duplicate},
                            {"seed", options.seed}}},
                          {"labels", nlohmann::json::array()}};
-  for (const std::string& label : entries) {
-    std::error_code error;
-    if (!fs::is_directory(from + "/" + label, error)) continue;
+  for (const std::string& label : folders) {
     DS_ASSIGN_OR_RETURN(const LabelReport report, builder.ReadLabel(label));
     int64_t documents = 0, bytes = 0;
     nlohmann::json by_split, bytes_by_split;
@@ -267,16 +296,16 @@ absl::StatusOr<std::vector<LabelReport>> BuildCorpus(
     }
     if (progress) progress(label, documents, bytes);
     if (documents == 0) {
-      return absl::InvalidArgumentError(StrCat(from, "/", label, ": expected files of at least ",
-                                               options.min_bytes, " bytes, found none to keep"));
+      return absl::InvalidArgumentError(StrCat(
+          from, "/", label, ": expected files to keep, found none: ", report.too_short,
+          " shorter than ", options.min_bytes, " bytes, ", report.with_zero, " with a byte 0, ",
+          report.duplicates, " seen before, ", report.near_duplicates, " much like others"));
     }
     nlohmann::json source = nlohmann::json::object();
     if (const auto text = ReadFile(StrCat(from, "/", label, "/", kSource), 1 << 20); text.ok()) {
-      source = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
-      if (!source.is_object()) {
-        return absl::InvalidArgumentError(
-            StrCat(from, "/", label, "/", kSource, ": expected a JSON object"));
-      }
+      constexpr int kDeepest = 32;
+      DS_ASSIGN_OR_RETURN(source,
+                          ParseJsonObject(StrCat(from, "/", label, "/", kSource), *text, kDeepest));
     }
     labels.push_back(
         {{"name", label}, {"trained", report.documents[static_cast<int>(Split::kTrain)] > 0}});
@@ -290,9 +319,6 @@ absl::StatusOr<std::vector<LabelReport>> BuildCorpus(
                                 {"too_short", report.too_short}}},
                               {"source", source}});
     reports.push_back(report);
-  }
-  if (reports.empty()) {
-    return absl::InvalidArgumentError(StrCat(from, ": expected a folder a label, found none"));
   }
   nlohmann::json splits;
   for (const Split split : {Split::kTrain, Split::kValid, Split::kTest}) {

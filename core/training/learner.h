@@ -1,12 +1,13 @@
 // A model in training: parameters, optimiser and state bank, on one device. The run loop
 // (core/training/run.h) drives it and knows nothing of torch; no torch type is shown here.
-// With several ranks all of them call Step, Evaluate and Any in the same order; the other members
-// are each rank's own. Not thread-safe.
+// With several ranks all of them call Step, Evaluate, Any and Agree in the same order; the other
+// members are each rank's own. Not thread-safe.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -46,6 +47,11 @@ class Learner {
 
   // Whether some rank says yes: how ranks agree to stop. UNAVAILABLE when one is gone.
   virtual absl::StatusOr<bool> Any(bool here) { return here; }
+  // That all ranks pass the same text: FAILED_PRECONDITION naming `what` and the ranks whose text
+  // is not that of rank 0.
+  virtual absl::Status Agree(std::string_view what, std::string_view text) {
+    return absl::OkStatus();
+  }
 
   // Everything that a resumed run needs to repeat the uninterrupted one: fp32 masters, optimiser
   // moments, step count, bank. Writes safetensors files into an existing directory.

@@ -53,6 +53,8 @@ struct LearnerOptions {
   uint64_t seed = 0;
   // Several ranks train one model: each computes its rows of a batch (rank, rank + size, ...).
   Ranks ranks;
+  // What all ranks must have alike (the run's config, the corpus); compared when they join.
+  std::string shared;
 };
 
 // Waits for the other ranks. FAILED_PRECONDITION when the device is not there, INVALID_ARGUMENT

@@ -1,7 +1,7 @@
 #include "core/training/optimiser.h"
 
-#include <cmath>
 #include <utility>
+#include <vector>
 
 namespace dreamstate::training {
 
@@ -30,22 +30,24 @@ void AdamW::Step(const torch::Tensor& values, const torch::Tensor& gradients, do
                  double scale) {
   const torch::NoGradGuard no_gradients;
   ++steps_;
-  const double first_correction = 1.0 - std::pow(options_.beta1, static_cast<double>(steps_));
-  const double second_correction = 1.0 - std::pow(options_.beta2, static_cast<double>(steps_));
   if (scale != 1.0) gradients.mul_(scale);
-  first_.mul_(options_.beta1).add_(gradients, 1.0 - options_.beta1);
-  second_.mul_(options_.beta2).addcmul_(gradients, gradients, 1.0 - options_.beta2);
-  const torch::Tensor root = second_.sqrt().div_(std::sqrt(second_correction)).add_(options_.eps);
+  const torch::Tensor steps =
+      torch::full({}, static_cast<double>(steps_), values.options().dtype(torch::kFloat));
   int64_t begin = 0;
   for (int group = 0; group < static_cast<int>(group_sizes_.size()); ++group) {
     const int64_t size = group_sizes_[group];
     const double rate = lr * LearningRateFactor(static_cast<ParameterGroup>(group));
-    const torch::Tensor part = values.narrow(0, begin, size);
-    if (static_cast<ParameterGroup>(group) == ParameterGroup::kDecayed) {
-      part.mul_(1.0 - rate * options_.weight_decay);
+    const bool decayed = static_cast<ParameterGroup>(group) == ParameterGroup::kDecayed;
+    const auto part = [&](const torch::Tensor& whole) {
+      return std::vector<torch::Tensor>{whole.narrow(0, begin, size)};
+    };
+    if (size > 0) {
+      // All of it in one pass over memory.
+      torch::_fused_adamw_(part(values), part(gradients), part(first_), part(second_), {}, {steps},
+                           rate, options_.beta1, options_.beta2,
+                           decayed ? options_.weight_decay : 0.0, options_.eps,
+                           /*amsgrad=*/false, /*maximize=*/false);
     }
-    part.addcdiv_(first_.narrow(0, begin, size), root.narrow(0, begin, size),
-                  -rate / first_correction);
     begin += size;
   }
 }

@@ -11,6 +11,7 @@
 #include <future>
 #include <limits>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "core/base/file.h"
@@ -138,24 +139,33 @@ class Loop {
       DS_ASSIGN_OR_RETURN(const bool told,
                           learner_.Any(hooks_.stopping != nullptr && hooks_.stopping()));
       const bool stop = told && !last;
-      if (last || stop || CheckpointDue()) DS_RETURN_IF_ERROR(Checkpoint());
+      if (last || stop || CheckpointDue()) {
+        const absl::Status saved = Checkpoint(last || stop);
+        if (last || stop) DS_RETURN_IF_ERROR(saved);
+        checkpoint_missing_ = !saved.ok();
+        if (!saved.ok()) Trouble(saved);
+      }
       PublishWhenDue(last);
-      if (stop) return RunOutcome{.step = step_, .finished = false};
+      if (stop) return RunOutcome{.step = step_, .finished = false, .published = published_};
     }
-    return RunOutcome{.step = step_, .finished = true};
+    return RunOutcome{.step = step_, .finished = true, .published = published_};
   }
 
  private:
   absl::Status Begin(bool resume) {
     DS_ASSIGN_OR_RETURN(const std::vector<int64_t> checkpoints, ListCheckpoints(run_.directory));
-    if (!resume && run_.writes && access((run_.directory + "/config.json").c_str(), F_OK) == 0) {
+    const std::string config_path = run_.directory + "/config.json";
+    const bool begun = !checkpoints.empty() || access(config_path.c_str(), F_OK) == 0;
+    if (!resume && run_.writes && begun) {
       return absl::FailedPreconditionError(
           StrCat(run_.directory, ": holds a run already; --resume continues it"));
     }
     if (!checkpoints.empty()) {
       step_ = checkpoints.back();
-      DS_ASSIGN_OR_RETURN(const RestoredCheckpoint restored,
-                          RestoreCheckpoint(run_.directory, step_, learner_));
+      DS_RETURN_IF_ERROR(CheckFitsRun(config_path));
+      const auto restored_or = RestoreCheckpoint(run_.directory, step_, learner_);
+      if (!restored_or.ok()) return WithOlder(restored_or.status(), checkpoints);
+      const RestoredCheckpoint& restored = *restored_or;
       DS_RETURN_IF_ERROR(source_.Restore(restored.position));
       DS_ASSIGN_OR_RETURN(state_,
                           LoopState::From(restored.state, CheckpointPath(run_.directory, step_)));
@@ -163,20 +173,63 @@ class Loop {
     } else {
       position_ = source_.Save();
     }
+    DS_RETURN_IF_ERROR(learner_.Agree(
+        "the checkpoint that the run goes on from (--run is one directory that all ranks see)",
+        StrCat(step_, " ", position_)));
     if (!run_.writes) return absl::OkStatus();
-    DS_RETURN_IF_ERROR(
-        WriteFileAtomically(run_.directory + "/config.json", SerializeRunConfig(config_)));
+    DS_RETURN_IF_ERROR(WriteFileAtomically(config_path, SerializeRunConfig(config_)));
     DS_ASSIGN_OR_RETURN(RunLog log, RunLog::Open(run_.directory, step_));
     log_.emplace(std::move(log));
-    return Log({{"event", checkpoints.empty() ? "begin" : "resume"},
-                {"step", step_},
-                {"tokens", state_.tokens},
-                {"parameters", learner_.parameters()},
-                {"device", learner_.device()}});
+    Log({{"event", checkpoints.empty() ? "begin" : "resume"},
+         {"step", step_},
+         {"tokens", state_.tokens},
+         {"parameters", learner_.parameters()},
+         {"device", learner_.device()}});
+    return absl::OkStatus();
   }
 
-  absl::Status Log(const nlohmann::json& line) {
-    return run_.writes ? log_->Append(line) : absl::OkStatus();
+  // That the run was begun with a config that this one continues.
+  absl::Status CheckFitsRun(const std::string& path) const {
+    if (access(path.c_str(), F_OK) != 0) return absl::OkStatus();
+    constexpr size_t kMostBytes = size_t{1} << 20;
+    DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostBytes));
+    DS_ASSIGN_OR_RETURN(const RunConfig begun, ParseRunConfig(path, text));
+    return CheckContinues(begun, config_);
+  }
+
+  absl::Status WithOlder(const absl::Status& status, std::span<const int64_t> checkpoints) const {
+    const std::string newest = CheckpointPath(run_.directory, checkpoints.back());
+    const std::string way =
+        checkpoints.size() == 1
+            ? "no older checkpoint is there"
+            : StrCat("to go on from ",
+                     CheckpointPath(run_.directory, checkpoints[checkpoints.size() - 2]),
+                     ", remove ", newest);
+    return absl::Status(status.code(), StrCat(StdView(status.message()), "; ", way));
+  }
+
+  void Log(const nlohmann::json& line) {
+    if (!run_.writes) return;
+    const absl::Status appended = log_->Append(line);
+    // Once, not at every line.
+    if (!appended.ok() && !log_waits_) Trouble(appended);
+    log_waits_ = !appended.ok();
+  }
+
+  void Trouble(const absl::Status& status) const {
+    if (hooks_.on_trouble) hooks_.on_trouble(status);
+  }
+
+  // Drawing reads the whole log: a long run draws less often, and always at its end.
+  void DrawCurves(bool last) {
+    if (!run_.writes) return;
+    constexpr double kShare = 0.02;
+    if (!last && SecondsSince(drawn_) * kShare < drawing_seconds_) return;
+    const auto begin = SteadyClock::now();
+    const absl::Status drawn = WriteCurves(run_.directory);
+    if (!drawn.ok()) Trouble(drawn);
+    drawn_ = SteadyClock::now();
+    drawing_seconds_ = SecondsSince(begin);
   }
 
   absl::Status OneStep(Prefetcher& batches) {
@@ -213,26 +266,25 @@ class Loop {
     const double per_step = SecondsSince(began_) / static_cast<double>(++steps_here_);
     progress_.seconds_left = per_step * static_cast<double>(config_.schedule.steps - step_);
     if (step_ % config_.log_every_steps == 0 || step_ == config_.schedule.steps) {
-      DS_RETURN_IF_ERROR(Log({{"event", "step"},
-                              {"step", step_},
-                              {"tokens", state_.tokens},
-                              {"loss", result.loss},
-                              {"grad_norm", result.grad_norm},
-                              {"lr", lr},
-                              {"seconds", seconds},
-                              {"data_wait_seconds", waited}}));
+      Log({{"event", "step"},
+           {"step", step_},
+           {"tokens", state_.tokens},
+           {"loss", result.loss},
+           {"grad_norm", result.grad_norm},
+           {"lr", lr},
+           {"seconds", seconds},
+           {"data_wait_seconds", waited}});
     }
     if (hooks_.on_step) hooks_.on_step(progress_);
     return absl::OkStatus();
   }
 
   absl::Status Diverged(const StepResult& result, double mean) {
-    const absl::Status logged = Log({{"event", "diverged"},
-                                     {"step", step_ + 1},
-                                     {"loss", result.loss},
-                                     {"grad_norm", result.grad_norm},
-                                     {"smoothed_loss", mean}});
-    DS_RETURN_IF_ERROR(logged);
+    Log({{"event", "diverged"},
+         {"step", step_ + 1},
+         {"loss", result.loss},
+         {"grad_norm", result.grad_norm},
+         {"smoothed_loss", mean}});
     DS_ASSIGN_OR_RETURN(const std::vector<int64_t> checkpoints, ListCheckpoints(run_.directory));
     return absl::DataLossError(
         StrCat("the run diverged at step ", step_ + 1, ": loss ", result.loss, " after ", mean,
@@ -277,12 +329,12 @@ class Loop {
     improved_ = validation.loss < state_.best_validation;
     state_.best_validation = std::min(state_.best_validation, validation.loss);
     metrics_ = {{"validation_loss", validation.loss}, {"validation_accuracy", validation.accuracy}};
-    DS_RETURN_IF_ERROR(Log({{"event", "validation"},
-                            {"step", step_},
-                            {"tokens", state_.tokens},
-                            {"loss", validation.loss},
-                            {"accuracy", validation.accuracy}}));
-    if (run_.writes) DS_RETURN_IF_ERROR(WriteCurves(run_.directory));
+    Log({{"event", "validation"},
+         {"step", step_},
+         {"tokens", state_.tokens},
+         {"loss", validation.loss},
+         {"accuracy", validation.accuracy}});
+    DrawCurves(last);
     if (hooks_.on_validation) hooks_.on_validation(validation);
     return absl::OkStatus();
   }
@@ -290,18 +342,20 @@ class Loop {
   bool CheckpointDue() const {
     const CheckpointConfig& checkpoint = config_.checkpoint;
     if (checkpoint.every_steps > 0 && step_ % checkpoint.every_steps == 0) return true;
+    constexpr double kRetrySeconds = 60;
+    if (checkpoint_missing_ && SecondsSince(last_checkpoint_) >= kRetrySeconds) return true;
     return checkpoint.every_minutes > 0 &&
            SecondsSince(last_checkpoint_) >= 60 * checkpoint.every_minutes;
   }
 
-  absl::Status Checkpoint() {
+  absl::Status Checkpoint(bool last) {
     if (!run_.writes) return absl::OkStatus();
+    last_checkpoint_ = SteadyClock::now();  // also of one that fails: it is not tried every step
     DS_RETURN_IF_ERROR(log_->Sync());
     DS_RETURN_IF_ERROR(SaveCheckpoint(run_.directory, step_, learner_, position_, state_.Json()));
     DS_RETURN_IF_ERROR(PruneCheckpoints(run_.directory, config_.checkpoint.keep));
-    last_checkpoint_ = SteadyClock::now();
-    DS_RETURN_IF_ERROR(Log({{"event", "checkpoint"}, {"step", step_}}));
-    DS_RETURN_IF_ERROR(WriteCurves(run_.directory));
+    Log({{"event", "checkpoint"}, {"step", step_}});
+    DrawCurves(last);
     if (hooks_.on_checkpoint) {
       hooks_.on_checkpoint(step_, CheckpointPath(run_.directory, step_));
     }
@@ -328,10 +382,9 @@ class Loop {
     } else {
       line["error"] = std::string(version.status().message());
     }
-    const absl::Status logged = Log(line);
-    if (hooks_.on_published) {
-      hooks_.on_published(step_, version.ok() && !logged.ok() ? logged : version);
-    }
+    Log(line);
+    published_ = version.status();
+    if (hooks_.on_published) hooks_.on_published(step_, version);
   }
 
   const Run& run_;
@@ -346,9 +399,13 @@ class Loop {
   std::string position_;
   nlohmann::json metrics_ = nlohmann::json::object();
   bool improved_ = false;
+  bool log_waits_ = false;           // lines could not be written
+  bool checkpoint_missing_ = false;  // the last one that was due could not be written
+  absl::Status published_;
   double recent_seconds_ = 0, recent_tokens_ = 0;
   std::optional<RunLog> log_;
-  SteadyClock::time_point began_, last_checkpoint_, last_publication_;
+  double drawing_seconds_ = 0;
+  SteadyClock::time_point drawn_, began_, last_checkpoint_, last_publication_;
 };
 
 }  // namespace

@@ -54,6 +54,8 @@ struct RunHooks {
   std::function<absl::StatusOr<int64_t>(Learner&, int64_t step, const nlohmann::json& metrics)>
       publish;
   std::function<void(int64_t step, const absl::StatusOr<int64_t>& version)> on_published;
+  // Something of the run could not be written, and the run goes on.
+  std::function<void(const absl::Status&)> on_trouble;
   // Asked once a step: true = save and end.
   Stopping stopping;
 };
@@ -62,6 +64,7 @@ struct RunOutcome {
   int64_t step = 0;
   bool finished =
       false;  // all steps done; otherwise it was told to stop, and a checkpoint is there
+  absl::Status published;  // how the last publication went, OK when there was none
 };
 
 struct Run {
@@ -74,9 +77,12 @@ struct Run {
   bool writes = true;
 };
 
+// A log line, curves or a checkpoint that cannot be written are tried again while there are steps
+// left; only the checkpoint at the end, or when it was told to stop, must succeed.
 // Continues the newest checkpoint of the directory when there is one, else begins. `resume` false:
-// FAILED_PRECONDITION when the directory holds a run. DATA_LOSS naming the last good checkpoint
-// when the run diverges (a loss that is not finite, or jumps).
+// FAILED_PRECONDITION when the directory holds a run, and when ranks go on from different
+// checkpoints; INVALID_ARGUMENT naming the key when the config does not fit the run. DATA_LOSS
+// naming the last good checkpoint when the run diverges (a loss that is not finite, or jumps).
 absl::StatusOr<RunOutcome> Train(const Run& run, bool resume, Learner& learner, BatchSource& source,
                                  const RunHooks& hooks);
 

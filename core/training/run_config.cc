@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/json.h"
 #include "core/base/nearest.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
-#include "nlohmann/json.hpp"
 
 namespace dreamstate::training {
 namespace {
@@ -196,16 +196,7 @@ absl::Status CheckTogether(std::string_view source, const RunConfig& config) {
 
 absl::StatusOr<RunConfig> ParseRunConfig(std::string_view source, std::string_view text) {
   constexpr int kDeepest = 8;
-  bool too_deep = false;
-  const auto bound = [&too_deep](int depth, Json::parse_event_t, Json&) {
-    if (depth > kDeepest) too_deep = true;
-    return !too_deep;
-  };
-  const Json document = Json::parse(text, bound, /*allow_exceptions=*/false);
-  if (too_deep) return absl::InvalidArgumentError(StrCat(source, ": nested too deeply"));
-  if (!document.is_object()) {
-    return absl::InvalidArgumentError(StrCat(source, ": expected a JSON object"));
-  }
+  DS_ASSIGN_OR_RETURN(const Json document, ParseJsonObject<Json>(source, text, kDeepest));
   RunConfig config;
   std::string mode = "full", precision = "bf16";
   const auto sections = Keys(&config, &mode, &precision);
@@ -264,6 +255,29 @@ std::string SerializeRunConfig(const RunConfig& config) {
     for (const Key& key : keys) object[key.name] = key.write();
   }
   return document.dump(2) + "\n";
+}
+
+absl::Status CheckContinues(const RunConfig& begun, const RunConfig& now) {
+  const Json before = Json::parse(SerializeRunConfig(begun));
+  const Json after = Json::parse(SerializeRunConfig(now));
+  const auto compare = [&](const Json::json_pointer& key) -> absl::Status {
+    if (before.at(key) == after.at(key)) return absl::OkStatus();
+    std::string name = key.to_string().substr(1);
+    std::replace(name.begin(), name.end(), '/', '.');
+    return absl::InvalidArgumentError(StrCat(name, ": expected ", Found(before.at(key)),
+                                             " as the run began with, found ",
+                                             Found(after.at(key))));
+  };
+  for (const char* key : {"/mode", "/seed", "/batch/rows", "/batch/tokens"}) {
+    DS_RETURN_IF_ERROR(compare(Json::json_pointer(key)));
+  }
+  for (const char* section : {"model", "data"}) {
+    for (const auto& [name, value] : before.at(section).items()) {
+      if (name == "corpus") continue;
+      DS_RETURN_IF_ERROR(compare(Json::json_pointer(StrCat("/", section, "/", name))));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace dreamstate::training

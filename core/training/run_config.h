@@ -71,4 +71,8 @@ absl::StatusOr<RunConfig> ParseRunConfig(std::string_view source, std::string_vi
 // All keys with their values, as ParseRunConfig reads them.
 std::string SerializeRunConfig(const RunConfig& config);
 
+// Whether a run that was begun with one config may go on with another: INVALID_ARGUMENT naming the
+// first key of model, data (but where the corpus lies) or batch shape, mode or seed that differs.
+absl::Status CheckContinues(const RunConfig& begun, const RunConfig& now);
+
 }  // namespace dreamstate::training

@@ -36,6 +36,12 @@ void ForEachLine(const std::string& text, const Body& body) {
   }
 }
 
+// 0 for a line that is of no step.
+int64_t StepOf(const nlohmann::json& line) {
+  const auto step = line.find("step");
+  return step != line.end() && step->is_number_integer() ? step->get<int64_t>() : 0;
+}
+
 }  // namespace
 
 absl::StatusOr<RunLog> RunLog::Open(const std::string& run, int64_t step) {
@@ -44,7 +50,7 @@ absl::StatusOr<RunLog> RunLog::Open(const std::string& run, int64_t step) {
     DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostBytes));
     std::string kept;
     ForEachLine(text, [&](std::string_view line, const nlohmann::json& json) {
-      if (json.value("step", int64_t{0}) <= step) kept += line;
+      if (StepOf(json) <= step) kept += line;
     });
     if (kept.size() != text.size()) DS_RETURN_IF_ERROR(WriteFileAtomically(path, kept));
   }
@@ -54,26 +60,31 @@ absl::StatusOr<RunLog> RunLog::Open(const std::string& run, int64_t step) {
 }
 
 RunLog::RunLog(RunLog&& other) noexcept
-    : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)) {}
+    : path_(std::move(other.path_)),
+      file_(std::exchange(other.file_, -1)),
+      waiting_(std::move(other.waiting_)) {}
 
 RunLog::~RunLog() {
   if (file_ >= 0) close(file_);
 }
 
 absl::Status RunLog::Append(const nlohmann::json& line) {
-  const std::string text =
-      line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  size_t written = 0;
-  while (written < text.size()) {
-    const ssize_t count = write(file_, text.data() + written, text.size() - written);
+  waiting_ += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return Flush();
+}
+
+absl::Status RunLog::Flush() {
+  while (!waiting_.empty()) {
+    const ssize_t count = write(file_, waiting_.data(), waiting_.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return absl::ErrnoToStatus(errno, StrCat("cannot write ", path_));
-    written += static_cast<size_t>(count);
+    waiting_.erase(0, static_cast<size_t>(count));
   }
   return absl::OkStatus();
 }
 
 absl::Status RunLog::Sync() {
+  DS_RETURN_IF_ERROR(Flush());
   if (fdatasync(file_) == 0) return absl::OkStatus();
   return absl::ErrnoToStatus(errno, StrCat("cannot sync ", path_));
 }
@@ -89,14 +100,16 @@ absl::Status WriteCurves(const std::string& run) {
   std::string csv = "step,tokens,loss,grad_norm,lr,validation_loss,validation_accuracy\n";
   double smoothed = std::numeric_limits<double>::quiet_NaN();
   ForEachLine(text, [&](std::string_view, const nlohmann::json& json) {
-    const std::string event = json.value("event", "");
+    const auto found = json.find("event");
+    const std::string event =
+        found != json.end() && found->is_string() ? found->get<std::string>() : "";
     const auto number = [&json](const char* name) {
       return json.contains(name) && json.at(name).is_number()
                  ? json.at(name).get<double>()
                  : std::numeric_limits<double>::quiet_NaN();
     };
     const double millions = number("tokens") / 1e6;
-    const auto step = json.value("step", int64_t{0});
+    const int64_t step = StepOf(json);
     if (event == "step") {
       const double loss = number("loss");
       smoothed = std::isfinite(smoothed) ? 0.95 * smoothed + 0.05 * loss : loss;

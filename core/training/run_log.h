@@ -19,15 +19,17 @@ class RunLog {
   RunLog& operator=(RunLog&&) = delete;
   ~RunLog();
 
-  // One line, handed to the system whole.
+  // One line. What cannot be written (a full disk) waits, and is tried again with the next line.
   absl::Status Append(const nlohmann::json& line);
-  // To the disk.
+  // All lines to the disk.
   absl::Status Sync();
 
  private:
   RunLog(std::string path, int file) : path_(std::move(path)), file_(file) {}
+  absl::Status Flush();
   std::string path_;
   int file_;
+  std::string waiting_;  // not written yet
 };
 
 // Rewrites curves.csv (step, tokens, loss, lr, validation loss) and curves.png from the log.

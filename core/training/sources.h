@@ -79,8 +79,9 @@ absl::StatusOr<std::unique_ptr<BatchSource>> MakeTaskSource(const TaskOptions& o
 
 // Windows of a held-out split for measuring while training: `tokens` from anywhere in documents,
 // after the separator, `windows` a label, every trained label alike; always the same ones. In
-// batches of at most `rows` rows, whose Row::label says whose they are.
-std::vector<Batch> HeldOutWindows(const Corpus& corpus, Split split, const BatchShape& shape,
-                                  int windows);
+// batches of at most `rows` rows, whose Row::label says whose they are. INVALID_ARGUMENT when no
+// document is long enough for one.
+absl::StatusOr<std::vector<Batch>> HeldOutWindows(const Corpus& corpus, Split split,
+                                                  const BatchShape& shape, int windows);
 
 }  // namespace dreamstate::training

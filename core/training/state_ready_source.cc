@@ -72,6 +72,7 @@ class StateReadySource : public BatchSource {
       next_slot_[i] = (next_slot_[i] + kept_of_label[i]) % options_.slots_per_label;
     }
     ++step_;
+    DS_RETURN_IF_ERROR(corpus_->CheckNothingLost());
     return batch;
   }
 
@@ -285,8 +286,8 @@ absl::StatusOr<std::unique_ptr<BatchSource>> MakeStateReadySource(
   return std::unique_ptr<BatchSource>(std::move(source));
 }
 
-std::vector<Batch> HeldOutWindows(const Corpus& corpus, Split split, const BatchShape& shape,
-                                  int windows) {
+absl::StatusOr<std::vector<Batch>> HeldOutWindows(const Corpus& corpus, Split split,
+                                                  const BatchShape& shape, int windows) {
   std::vector<int> of_label(corpus.labels().size(), 0);
   std::vector<Batch> batches;
   const std::vector<Document>& documents = corpus.documents(split);
@@ -312,6 +313,12 @@ std::vector<Batch> HeldOutWindows(const Corpus& corpus, Split split, const Batch
     batch.targets.insert(batch.targets.end(), tokens.begin(), tokens.end());
     batch.row.push_back({.start_slots = {}, .keep_slot = -1, .label = document.label});
     ++batch.rows;
+  }
+  DS_RETURN_IF_ERROR(corpus.CheckNothingLost());
+  if (batches.empty()) {
+    return absl::InvalidArgumentError(
+        StrCat("corpus: expected a document of a trained label with at least ", shape.tokens,
+               " tokens in the split ", SplitName(split), ", found none"));
   }
   return batches;
 }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/base/draws.h"
+#include "core/base/status.h"
 #include "core/training/source_position.h"
 #include "core/training/sources.h"
 
@@ -28,6 +29,7 @@ class StreamSource : public BatchSource {
       }
     }
     ++step_;
+    DS_RETURN_IF_ERROR(corpus_->CheckNothingLost());
     return batch;
   }
   std::string Save() const override { return SaveStep(step_); }

@@ -154,7 +154,7 @@ absl::StatusOr<std::unique_ptr<BatchSource>> MakeTaskSource(const TaskOptions& o
   } else if (options.task == "mqar") {
     writer = Mqar;
     DS_RETURN_IF_ERROR(at_least("data.pairs", options.pairs, 1));
-    DS_RETURN_IF_ERROR(at_least("data.vocab", options.vocab, 4 * options.pairs));
+    DS_RETURN_IF_ERROR(at_least("data.task_vocab", options.vocab, 4 * options.pairs));
     DS_RETURN_IF_ERROR(at_least("batch.tokens", shape.tokens, 4 * options.pairs));
   } else {
     return absl::InvalidArgumentError(

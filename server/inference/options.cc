@@ -11,16 +11,16 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "core/base/address.h"
 #include "core/base/file.h"
+#include "core/base/json.h"
 #include "core/base/nearest.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/repository/manifest.h"
-#include "nlohmann/json.hpp"
 #include "server/inference/model_policy.h"
 
 namespace dreamstate::server {
@@ -249,19 +249,6 @@ constexpr char kFooter[] =
     "another process);\n"
     "            2 bad flag or config file; 3 ended by a second signal.\n";
 
-absl::Status CheckAddress(std::string_view flag, const std::string& address) {
-  const size_t colon = address.rfind(':');
-  const std::string port = colon == std::string::npos ? "" : address.substr(colon + 1);
-  int number = 0;
-  const bool digits = port.find_first_not_of("0123456789") == std::string::npos;
-  if (colon != 0 && digits && absl::SimpleAtoi(port, &number) && number <= 65535) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      StrCat(flag, ": expected host:port, such as 127.0.0.1:50051, found \"",
-             absl::CEscape(address.substr(0, 80)), "\""));
-}
-
 // What no single value can say.
 absl::Status CheckTogether(const Options& options) {
   DS_RETURN_IF_ERROR(CheckAddress("--listen-address", options.listen_address));
@@ -336,19 +323,8 @@ absl::StatusOr<Options> ParseConfig(std::string_view source, std::string_view js
                                     Options defaults) {
   // Options are values and lists of them; printing deeper nesting in an error would exhaust the
   // stack.
-  bool too_deep = false;
-  const auto bound = [&too_deep](int depth, Json::parse_event_t, Json&) {
-    if (depth > 3) too_deep = true;
-    return !too_deep;
-  };
-  const Json document = Json::parse(json, bound, /*allow_exceptions=*/false);
-  if (too_deep) return absl::InvalidArgumentError(StrCat(source, ": nested too deeply"));
-  if (document.is_discarded()) {
-    return absl::InvalidArgumentError(StrCat(source, ": not valid JSON"));
-  }
-  if (!document.is_object()) {
-    return absl::InvalidArgumentError(StrCat(source, ": expected a JSON object"));
-  }
+  constexpr int kDeepest = 3;
+  DS_ASSIGN_OR_RETURN(const Json document, ParseJsonObject<Json>(source, json, kDeepest));
   std::vector<std::string> names;
   for (const Option& option : Table()) names.push_back(option.name);
   for (const auto& [key, value] : document.items()) {

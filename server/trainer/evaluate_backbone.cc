@@ -136,6 +136,7 @@ absl::StatusOr<BackboneEvaluation> EvaluateBackbone(const EvaluateOptions& optio
     DS_ASSIGN_OR_RETURN(result.states,
                         evaluation::MeasureStateUse(under_test, options.state_options));
   }
+  DS_RETURN_IF_ERROR(corpus->CheckNothingLost());
   return result;
 }
 

@@ -115,6 +115,10 @@ std::optional<int64_t> SameBackboneVersion(const repository::Repository& reposit
 
 }  // namespace
 
+absl::Status CheckHasTokenizer(int vocab) {
+  return TokenizerFor(ImportOptions{.file = "the model in training"}, vocab).status();
+}
+
 absl::Status CheckChatTemplate(std::string_view text) {
   if (text.empty() || text.find("{user}") != std::string_view::npos) return absl::OkStatus();
   return absl::InvalidArgumentError(

@@ -46,6 +46,9 @@ struct Imported {
   std::optional<int64_t> same_backbone_version;
 };
 
+// INVALID_ARGUMENT when a model of this vocabulary is published only with a tokenizer named for it.
+absl::Status CheckHasTokenizer(int vocab);
+
 // INVALID_ARGUMENT for a text without {user}; empty is allowed.
 absl::Status CheckChatTemplate(std::string_view text);
 

@@ -12,7 +12,10 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/repository/manifest.h"
+#include "core/repository/repository.h"
 #include "core/tensors/import.h"
+#include "core/text/tokenizer.h"
 #include "core/training/learner_options.h"
 #include "core/training/ranks.h"
 #include "core/training/run.h"
@@ -31,7 +34,7 @@ constexpr char kExamples[] = R"(Examples:
   dreamstate-trainer train --config starter.json --run runs/starter --resume
   torchrun --nproc-per-node 2 --no-python dreamstate-trainer train --config starter.json --run runs/starter
 Started by torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), the ranks train one model.
-SIGTERM and Ctrl-C save a checkpoint and end with 0; --resume goes on from it.
+SIGTERM, SIGHUP and Ctrl-C save a checkpoint and end with 0; --resume goes on from it.
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 
 struct Arguments {
@@ -51,6 +54,43 @@ struct Data {
   int labels = 0;
 };
 
+// A checkpoint to begin from has a vocabulary of its own.
+absl::Status CheckVocab(const training::RunConfig& config, const training::Corpus& corpus) {
+  if (!config.init.empty()) return absl::OkStatus();
+  DS_ASSIGN_OR_RETURN(const auto tokenizer, text::MakeTokenizer(corpus.tokenizer()));
+  if (tokenizer->vocab_size() <= config.model.vocab) return absl::OkStatus();
+  return absl::InvalidArgumentError(StrCat("model.vocab: expected at least ",
+                                           tokenizer->vocab_size(), " for the tokens of ",
+                                           config.data.corpus, ", found ", config.model.vocab));
+}
+
+// What all ranks must have alike: not where things lie, nor how a rank computes.
+std::string Shared(const training::RunConfig& config, const Data& data) {
+  training::RunConfig common = config;
+  common.data.corpus = data.corpus == nullptr ? "" : data.corpus->digest();
+  common.init = config.init.empty() ? "" : "given";
+  common.device = "";
+  common.threads = 0;
+  common.publish = {};
+  return training::SerializeRunConfig(common);
+}
+
+// What a run would find out only after hours.
+absl::Status CheckCanPublish(const training::RunConfig& config) {
+  const training::PublishConfig& publish = config.publish;
+  if (publish.repository.empty()) return absl::OkStatus();
+  const auto named = [](std::string_view key, const absl::Status& status) {
+    return status.ok() ? status
+                       : absl::Status(status.code(), StrCat(key, ": ", StdView(status.message())));
+  };
+  DS_RETURN_IF_ERROR(named("publish.model", repository::ValidateModelName(publish.model)));
+  DS_RETURN_IF_ERROR(
+      named("publish.repository", repository::Repository::Create(publish.repository).status()));
+  // A task's tokens are no text's.
+  if (config.data.source != "task") return absl::OkStatus();
+  return named("publish", CheckHasTokenizer(config.model.vocab));
+}
+
 absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
   Data data;
   const training::BatchShape window = {.rows = config.batch.rows,
@@ -69,6 +109,7 @@ absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
   }
   DS_ASSIGN_OR_RETURN(data.corpus, training::Corpus::Open(config.data.corpus));
   data.labels = static_cast<int>(data.corpus->labels().size());
+  DS_RETURN_IF_ERROR(CheckVocab(config, *data.corpus));
   if (config.data.source == "state-ready") {
     DS_ASSIGN_OR_RETURN(data.source,
                         training::MakeStateReadySource(data.corpus, config.batch,
@@ -79,8 +120,16 @@ absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
   } else {
     DS_ASSIGN_OR_RETURN(data.source, training::MakeRwkvLmSource(data.corpus, config.batch));
   }
-  data.validation = training::HeldOutWindows(*data.corpus, training::Split::kValid, window,
-                                             config.validation.windows_per_label);
+  if (config.validation.every_steps > 0) {
+    auto windows = training::HeldOutWindows(*data.corpus, training::Split::kValid, window,
+                                            config.validation.windows_per_label);
+    if (!windows.ok()) {
+      return absl::Status(windows.status().code(),
+                          StrCat("validation.tokens: ", StdView(windows.status().message()),
+                                 "; validation.every_steps 0 goes without"));
+    }
+    data.validation = *std::move(windows);
+  }
   return data;
 }
 
@@ -104,15 +153,19 @@ absl::StatusOr<std::unique_ptr<training::Learner>> MakeLearner(const training::R
   options.micro_batch_rows = config.micro_batch_rows;
   options.bank_slots = data.source->bank_slots();
   options.seed = config.seed;
+  options.shared = Shared(config, data);
   return training::MakeBackboneLearner(options);
 }
 
-absl::StatusOr<int64_t> Publish(const training::PublishConfig& publish, training::Learner& learner,
+// `tokenizer` empty: the one that models of this vocabulary have.
+absl::StatusOr<int64_t> Publish(const training::PublishConfig& publish,
+                                const std::string& tokenizer, training::Learner& learner,
                                 int64_t step, const nlohmann::json& metrics) {
   DS_ASSIGN_OR_RETURN(const tensors::TensorSet set, learner.Export(/*fp32=*/false));
   ImportOptions options;
   options.name = publish.model;
   options.repository = publish.repository;
+  options.tokenizer = tokenizer;
   options.metrics = metrics;
   options.trainer_step = step;
   options.allow_losing_components = publish.allow_losing_components;
@@ -121,6 +174,8 @@ absl::StatusOr<int64_t> Publish(const training::PublishConfig& publish, training
 }
 
 absl::Status Train(const Arguments& arguments) {
+  // That nobody reads any more what is shown is no reason to lose a run.
+  std::signal(SIGPIPE, SIG_IGN);
   constexpr size_t kMostConfigBytes = 1 << 20;
   DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(arguments.config, kMostConfigBytes));
   DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
@@ -131,14 +186,18 @@ absl::Status Train(const Arguments& arguments) {
     run.config.model.vocab = training::TaskVocab(run.config.data.task);
   }
   run.directory = arguments.run;
+  if (run.writes) DS_RETURN_IF_ERROR(CheckCanPublish(run.config));
   DS_ASSIGN_OR_RETURN(Data data, OpenData(run.config));
   run.validation = std::move(data.validation);
   run.labels = data.labels;
-  DS_ASSIGN_OR_RETURN(const std::unique_ptr<training::Learner> learner,
-                      MakeLearner(run.config, data, ranks));
-
   std::ostream silence(nullptr);
   TrainingDisplay display(run.writes ? std::cout : silence, isatty(STDOUT_FILENO) != 0);
+  if (!ranks.alone()) {
+    display.Note(StrCat("rank ", ranks.rank, " of ", ranks.size, " meets the others at ",
+                        ranks.address, ":", ranks.port));
+  }
+  DS_ASSIGN_OR_RETURN(const std::unique_ptr<training::Learner> learner,
+                      MakeLearner(run.config, data, ranks));
   TrainingMetrics metrics;
   if (run.writes && !arguments.admin_address.empty()) {
     DS_RETURN_IF_ERROR(metrics.Listen(arguments.admin_address));
@@ -161,7 +220,8 @@ absl::Status Train(const Arguments& arguments) {
     display.Note("checkpoint " + path);
   };
   hooks.publish = [&](training::Learner& trained, int64_t step, const nlohmann::json& measured) {
-    return Publish(run.config.publish, trained, step, measured);
+    return Publish(run.config.publish, data.corpus == nullptr ? "" : data.corpus->tokenizer(),
+                   trained, step, measured);
   };
   hooks.on_published = [&](int64_t step, const absl::StatusOr<int64_t>& version) {
     metrics.OnPublished(version);
@@ -170,14 +230,20 @@ absl::Status Train(const Arguments& arguments) {
                               : StrCat("publishing failed at step ", step, ": ",
                                        StdView(version.status().message())));
   };
+  hooks.on_trouble = [&](const absl::Status& status) {
+    display.Note(StrCat("warning: ", StdView(status.message())));
+  };
   hooks.stopping = [] { return g_stop.load(); };
-  std::signal(SIGTERM, Stop);
-  std::signal(SIGINT, Stop);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) std::signal(signal, Stop);
   DS_ASSIGN_OR_RETURN(const training::RunOutcome outcome,
                       training::Train(run, arguments.resume, *learner, *data.source, hooks));
   display.Note(outcome.finished
                    ? StrCat("done: ", outcome.step, " steps, see ", arguments.run)
                    : StrCat("stopped at step ", outcome.step, "; --resume goes on from there"));
+  if (!outcome.published.ok()) {
+    return absl::Status(outcome.published.code(), StrCat("the last publication failed: ",
+                                                         StdView(outcome.published.message())));
+  }
   return absl::OkStatus();
 }
 

@@ -1,7 +1,11 @@
 #include "server/trainer/training_metrics.h"
 
 #include <exception>
+#include <string>
+#include <vector>
 
+#include "core/base/address.h"
+#include "core/base/status.h"
 #include "core/base/strings.h"
 
 namespace dreamstate::trainer {
@@ -44,8 +48,12 @@ TrainingMetrics::TrainingMetrics()
                                  "Publications by outcome", {{"outcome", "failed"}})) {}
 
 absl::Status TrainingMetrics::Listen(const std::string& address) {
+  DS_RETURN_IF_ERROR(CheckAddress("--admin-address", address));
   try {
-    exposer_ = std::make_unique<prometheus::Exposer>(address, 1);
+    // A client that sends nothing holds a thread until the timeout.
+    exposer_ = std::make_unique<prometheus::Exposer>(
+        std::vector<std::string>{"listening_ports", address, "num_threads", "4",
+                                 "request_timeout_ms", "2000", "enable_keep_alive", "no"});
     exposer_->RegisterCollectable(registry_);
     return absl::OkStatus();
   } catch (const std::exception&) {  // CivetException

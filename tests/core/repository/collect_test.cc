@@ -84,6 +84,23 @@ TEST(Collect, KeepsWhatAManifestFromTheFutureNames) {
   EXPECT_THAT(directory.Names("blobs/sha256"), ElementsAre(published->components[0].digest));
 }
 
+TEST(Collect, KeepsWhatModelsThatWerePutAsideName) {
+  TemporaryDirectory directory;
+  const auto repository = MustCreate(directory / "models");
+  ASSERT_TRUE(PublishBackbone(*repository, 1).ok());
+  const std::string bundles = directory / "models/bundles";
+  ASSERT_EQ(rename((bundles + "/tiny").c_str(), (bundles + "/Tiny (old)").c_str()), 0);
+  const auto aside = repository->Collect(absl::ZeroDuration());
+  ASSERT_TRUE(aside.ok()) << aside.status();
+  EXPECT_EQ(aside->blobs_removed, 0);
+  // As when a mount is missing at that moment.
+  ASSERT_EQ(rename(bundles.c_str(), (directory / "models/elsewhere").c_str()), 0);
+  const auto missing = repository->Collect(absl::ZeroDuration());
+  ASSERT_TRUE(missing.ok()) << missing.status();
+  EXPECT_EQ(missing->blobs_removed, 0);
+  EXPECT_EQ(directory.Names("models/blobs/sha256").size(), 1u);
+}
+
 TEST(Collect, SeesAVersionThatIsTakenBackMeanwhile) {
   TemporaryDirectory directory;
   const auto repository = MustCreate(directory / "models");

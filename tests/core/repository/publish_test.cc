@@ -20,6 +20,19 @@ using testing::ReadAll;
 using testing::TemporaryDirectory;
 using testing::WriteAll;
 
+TEST(Publish, EndsWhereNoNumberIsLeft) {
+  TemporaryDirectory directory;
+  const auto repository = MustCreate(directory / "models");
+  ASSERT_TRUE(PublishBackbone(*repository, 1).ok());
+  std::string manifest = ReadAll(directory / "models/bundles/tiny/1.json");
+  const std::string last = std::to_string(INT64_MAX - 1);
+  manifest.replace(manifest.find("\"version\": 1"), 12, "\"version\": " + last);
+  WriteAll(directory / ("models/bundles/tiny/" + last + ".json"), manifest);
+  const auto published = PublishBackbone(*repository, 2);
+  EXPECT_EQ(published.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(published.status().message()), HasSubstr("no number is left"));
+}
+
 TEST(Publish, WritesWhatTheArchitectureSays) {
   TemporaryDirectory directory;
   const auto repository = MustCreate(directory / "models");

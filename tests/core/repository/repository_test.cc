@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstring>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/core/repository/models.h"
@@ -153,11 +155,16 @@ TEST_F(Verify, FindsTruncationAndGrowth) {
 }
 
 TEST_F(Verify, FindsAChangedByteAnywhere) {
+  // The header is read before the whole is hashed, and says itself what is wrong with it.
+  uint64_t header = 0;
+  std::memcpy(&header, contents_.data(), sizeof(header));
   for (size_t i = 0; i < contents_.size(); i += 37) {
     std::string changed = contents_;
     changed[i] = static_cast<char>(changed[i] ^ 1);
     WriteAll(blob_, changed);
-    ExpectRefused("expected SHA-256 " + manifest_.components[0].file_sha256);
+    ExpectRefused(i < sizeof(header) + header
+                      ? ""
+                      : "expected SHA-256 " + manifest_.components[0].file_sha256);
   }
 }
 

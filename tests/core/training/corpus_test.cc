@@ -10,6 +10,7 @@
 
 #include "core/training/corpus_builder.h"
 #include "core/training/near_duplicates.h"
+#include "core/training/sources.h"
 #include "core/training/token_file.h"
 #include "nlohmann/json.hpp"
 #include "tests/core/training/made_corpus.h"
@@ -156,9 +157,56 @@ TEST_F(CorpusTest, DamagedFilesAreNamed) {
               HasSubstr("documents, found 0"));
   EXPECT_THAT(with("corpus.json", [](std::string* text) { *text = "[]"; }),
               HasSubstr("corpus.json: expected a JSON object"));
-  EXPECT_THAT(with("corpus.json", [](std::string* text) { *text = R"({"tokenizer": 4})"; }),
-              HasSubstr("tokenizer: missing, or not of its type"));
+  EXPECT_THAT(
+      with("corpus.json", [](std::string* text) { *text = R"({"schema": 1, "tokenizer": 4})"; }),
+      HasSubstr("tokenizer: missing, or not of its type"));
+  EXPECT_THAT(with("corpus.json",
+                   [](std::string* text) {
+                     *text = R"({"schema": 1, "tokenizer": "byte", "labels": )" +
+                             std::string(500000, '[') + std::string(500000, ']') + "}";
+                   }),
+              HasSubstr("corpus.json: nested too deeply"));
+  EXPECT_THAT(
+      with("corpus.json", [](std::string* text) { text->replace(text->find("1"), 1, "9"); }),
+      HasSubstr("corpus.json"));
   EXPECT_EQ(Corpus::Open(Path("nothing")).status().code(), absl::StatusCode::kNotFound);
+}
+
+// Whoever interrupts a copy of a corpus under a run must not train it on zeros.
+TEST_F(CorpusTest, AFileThatIsCutWhileItIsReadIsNoticed) {
+  MadeCorpus(Path(""), 40);
+  const auto corpus = Corpus::Open(Path("corpus")).value();
+  EXPECT_TRUE(corpus->CheckNothingLost().ok());
+  std::filesystem::resize_file(Path("corpus/train.bin"), 0);
+  int64_t sum = 0;
+  for (const uint16_t token : corpus->tokens(Split::kTrain)) sum += token;
+  EXPECT_EQ(sum, 0);
+  const absl::Status status = corpus->CheckNothingLost();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("train.bin: was cut"));
+  const auto source = MakeUniformSource(corpus, {.rows = 1, .tokens = 8}, 1).value();
+  EXPECT_EQ(source->Next().status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(CorpusTest, UntrainedLabelsAndFolderNamesAreChecked) {
+  WriteTexts(Path("texts"), 40);
+  CorpusOptions options;
+  options.untrained = {"alph"};
+  EXPECT_THAT(
+      std::string(BuildCorpus(Path("texts"), Path("new"), options, nullptr).status().message()),
+      HasSubstr("untrained: expected labels, found \"alph\"; did you mean"));
+  WriteText(Path("texts/\xff/file"), "text");
+  EXPECT_THAT(std::string(BuildCorpus(Path("texts"), Path("new"), {}, nullptr).status().message()),
+              HasSubstr("\xFF: expected a label's folder to be named in UTF-8"));
+}
+
+TEST_F(CorpusTest, SourceFilesAreBounded) {
+  WriteTexts(Path("texts"), 40);
+  const std::string label = std::filesystem::directory_iterator(Path("texts"))->path().filename();
+  WriteText(Path("texts/" + label + "/source.json"),
+            "{\"x\": " + std::string(400000, '[') + std::string(400000, ']') + "}");
+  EXPECT_THAT(std::string(BuildCorpus(Path("texts"), Path("new"), {}, nullptr).status().message()),
+              HasSubstr("source.json: nested too deeply"));
 }
 
 TEST_F(CorpusTest, NothingIsBuiltOverSomethingElse) {

@@ -98,6 +98,7 @@ class RunTest : public ::testing::Test {
     run_.config.checkpoint = {.every_minutes = 0, .every_steps = 10, .keep = 2};
     run_.config.validation.every_steps = 20;
     run_.config.divergence_nats = 20;
+    run_.config.data.corpus = "corpus";
     run_.directory = directory_ / "run";
     run_.validation = {{.rows = 2,
                         .tokens = 4,
@@ -246,6 +247,77 @@ TEST(RunConfig, ReadsBackWhatItWrites) {
   EXPECT_EQ(again.schedule.lr, config.schedule.lr);
 }
 
+TEST_F(RunTest, ADamagedCheckpointIsNamedWithTheOneBeforeIt) {
+  ASSERT_TRUE(Go(false, 25).ok());
+  const std::string newest = CheckpointPath(run_.directory, 25);
+  std::fstream file(newest + "/fake", std::ios::in | std::ios::out);
+  file.put('7');
+  file.close();
+  const absl::Status status = Go(true).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("fake: damaged: expected SHA-256"));
+  EXPECT_THAT(
+      std::string(status.message()),
+      HasSubstr("to go on from " + CheckpointPath(run_.directory, 20) + ", remove " + newest));
+  std::filesystem::remove_all(newest);
+  EXPECT_TRUE(Go(true).ok());
+}
+
+TEST_F(RunTest, AResumedRunKeepsWhatItsCheckpointsDependOn) {
+  ASSERT_TRUE(Go(false, 25).ok());
+  run_.config.batch.rows = 7;
+  EXPECT_THAT(std::string(Go(true).status().message()),
+              HasSubstr("batch.rows: expected 8 as the run began with, found 7"));
+  run_.config.batch.rows = 8;
+  run_.config.data.state_ready.mean_states = 3;
+  EXPECT_THAT(std::string(Go(true).status().message()), HasSubstr("data.mean_states"));
+  run_.config.data.state_ready.mean_states = StateReadyOptions().mean_states;
+  run_.config.schedule.steps = 70;
+  run_.config.data.corpus = "moved";
+  EXPECT_TRUE(Go(true).ok());
+}
+
+// A directory in the place of a file cannot be written over.
+TEST_F(RunTest, CurvesAndCheckpointsThatCannotBeWrittenEndNoRun) {
+  std::filesystem::create_directories(run_.directory + "/curves.png/in_the_way");
+  std::filesystem::create_directories(run_.directory);
+  std::ofstream(run_.directory + "/checkpoints") << "a file";
+  std::vector<std::string> troubles;
+  hooks_.on_trouble = [&](const absl::Status& status) {
+    troubles.emplace_back(status.message());
+    if (status.message().find("checkpoints") != absl::string_view::npos) {
+      std::filesystem::remove(run_.directory + "/checkpoints");
+    }
+  };
+  const auto outcome = Go(false);
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_EQ(outcome->step, 60);
+  EXPECT_THAT(troubles, ::testing::Contains(HasSubstr("checkpoints")));
+  EXPECT_THAT(troubles, ::testing::Contains(HasSubstr("curves.png")));
+  EXPECT_THAT(ListCheckpoints(run_.directory).value(), ElementsAre(50, 60));
+}
+
+TEST_F(RunTest, OddLinesOfALogAreLeftAlone) {
+  ASSERT_TRUE(Go(false, 25).ok());
+  std::ofstream(run_.directory + "/log.jsonl", std::ios::app) << R"({"event":"step","step":"x"})"
+                                                              << "\n"
+                                                              << R"({"event":5,"step":null})"
+                                                              << "\n";
+  EXPECT_TRUE(Go(true).ok());
+  EXPECT_THAT(Read("log.jsonl"), HasSubstr("\"step\":60,"));
+}
+
+TEST_F(RunTest, TheLastPublicationIsToldOf) {
+  run_.config.publish.repository = "somewhere";
+  run_.config.publish.at_end = true;
+  hooks_.publish = [](Learner&, int64_t, const nlohmann::json&) -> absl::StatusOr<int64_t> {
+    return absl::UnavailableError("no room");
+  };
+  const auto outcome = Go(false);
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_EQ(outcome->published.message(), "no room");
+}
+
 TEST(RunConfig, WrongKeysAndValuesAreNamed) {
   const auto message = [](const std::string& json) {
     return std::string(ParseRunConfig("run.json", json).status().message());
@@ -262,7 +334,8 @@ TEST(RunConfig, WrongKeysAndValuesAreNamed) {
   EXPECT_THAT(message(R"({"data": {"source": "books"}})"),
               HasSubstr("expected one of state-ready uniform rwkv-lm task, found \"books\""));
   EXPECT_THAT(message(R"({"model": 3})"), HasSubstr("model: expected an object, found 3"));
-  EXPECT_THAT(message("{"), HasSubstr("run.json: expected a JSON object"));
+  EXPECT_THAT(message("{"), HasSubstr("run.json: expected a JSON object, found a syntax error"));
+  EXPECT_THAT(message(R"({"batch": {}, "batch": {}})"), HasSubstr("\"batch\" stands twice"));
   EXPECT_THAT(message(std::string(100, '[')), HasSubstr("nested too deeply"));
   EXPECT_THAT(message("{}"), HasSubstr("data.corpus: expected the directory"));
   EXPECT_THAT(message(R"({"mode": "state-tuning", "data": {"corpus": "c"}})"),

@@ -168,8 +168,15 @@ TEST_F(SourcesTest, StateReadyContinuesWhereItWas) {
               HasSubstr("own_share + foreign_share + class_mean_share"));
 }
 
+TEST_F(SourcesTest, HeldOutWindowsThatNoDocumentHoldsAreAnError) {
+  const auto windows =
+      HeldOutWindows(*corpus_, Split::kTest, {.rows = 2, .tokens = 1 << 20}, 3).status();
+  EXPECT_EQ(windows.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(windows.message()), HasSubstr("at least 1048576 tokens"));
+}
+
 TEST_F(SourcesTest, HeldOutWindowsAreOfTrainedLabelsAndTheSameEveryTime) {
-  const auto batches = HeldOutWindows(*corpus_, Split::kTest, {.rows = 2, .tokens = 64}, 3);
+  const auto batches = HeldOutWindows(*corpus_, Split::kTest, {.rows = 2, .tokens = 64}, 3).value();
   std::map<int32_t, int> rows;
   for (const Batch& batch : batches) {
     ExpectShifted(batch);
@@ -180,7 +187,7 @@ TEST_F(SourcesTest, HeldOutWindowsAreOfTrainedLabelsAndTheSameEveryTime) {
   }
   EXPECT_EQ(rows, (std::map<int32_t, int>{{0, 3}, {1, 3}}));
   // Not all from beginnings.
-  const auto again = HeldOutWindows(*corpus_, Split::kTest, {.rows = 2, .tokens = 64}, 3);
+  const auto again = HeldOutWindows(*corpus_, Split::kTest, {.rows = 2, .tokens = 64}, 3).value();
   int at_the_beginning = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     EXPECT_EQ(batches[i].inputs, again[i].inputs);

@@ -157,8 +157,8 @@ TEST(Options, RepositoryAndStoreAreRequired) {
 
 TEST(Options, BadConfigFilesAreRefusedNamingFileAndKey) {
   const std::vector<std::pair<std::string, std::vector<std::string>>> table = {
-      {"", {"not valid JSON"}},
-      {"{", {"not valid JSON"}},
+      {"", {"expected a JSON object, found a syntax error"}},
+      {"{", {"expected a JSON object, found a syntax error"}},
       {"[]", {"expected a JSON object"}},
       {R"({"reposittory": "x"})", {"\"reposittory\"", "did you mean \"repository\"?"}},
       {R"({"threads": "3"})", {"threads", "whole number", "\"3\""}},
@@ -198,7 +198,7 @@ TEST(ParseConfig, DeepNestingIsRefusedInsteadOfExhaustingTheStack) {
   const std::string deep =
       "{\"threads\":" + std::string(400'000, '[') + std::string(400'000, ']') + "}";
   const absl::StatusOr<Options> options = ParseConfig("c.json", deep, Options());
-  EXPECT_EQ(options.status().message(), "c.json: nested too deeply");
+  EXPECT_EQ(options.status().message(), "c.json: nested too deeply: expected at most 3 levels");
 }
 
 }  // namespace

@@ -273,6 +273,9 @@ TEST_F(TrainTest, MetricsTellWhereTheRunIs) {
         "dreamstate_training_publications_total{outcome=\"published\"} 0"}) {
     EXPECT_THAT(metrics, HasSubstr(name));
   }
+  ChildProcess wrong = Start("wrong", {"--admin-address", StrCat("127.0.0.1:", port, ",", port)});
+  EXPECT_EQ(wrong.Wait(), 1);
+  EXPECT_THAT(wrong.Errors(), HasSubstr("--admin-address: expected host:port"));
   ChildProcess second = Start("other", {"--admin-address", StrCat("127.0.0.1:", port)});
   EXPECT_EQ(second.Wait(), 1);
   EXPECT_THAT(second.Errors(), HasSubstr("--admin-address"));
@@ -320,6 +323,70 @@ TEST_F(TrainTest, OneRankThatIsToldToStopStopsBothAndALostOneIsNamed) {
   second.Wait();
   EXPECT_EQ(first.Wait(), 1);
   EXPECT_THAT(first.Errors(), HasSubstr("another rank is gone"));
+}
+
+TEST_F(TrainTest, RanksThatDifferAreRefused) {
+  const auto both = [&](const std::string& first_run, const std::string& second_run,
+                        const std::function<void()>& between,
+                        const std::vector<std::string>& more = {}) {
+    const std::string port = std::to_string(FreePort());
+    const auto environment = [&](const char* rank) -> std::vector<std::string> {
+      return {StrCat("RANK=", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+              StrCat("MASTER_PORT=", port), "GLOO_SOCKET_IFNAME=lo"};
+    };
+    ChildProcess first = Start(first_run, more, environment("0"));
+    between();
+    ChildProcess second = Start(second_run, more, environment("1"));
+    EXPECT_EQ(first.Wait(), 1) << first.Output();
+    EXPECT_EQ(second.Wait(), 1) << second.Output();
+    return first.Errors();
+  };
+  config_["steps"] = 10;
+  EXPECT_THAT(both("wide", "narrow", [&] { config_["model"]["width"] = 16; }),
+              HasSubstr("expected the config and the corpus to be the same on all, found that of "
+                        "rank 0 not on rank 1"));
+  // Directories that are not one: rank 1 would begin anew.
+  config_["model"]["width"] = 32;
+  RunToTheEnd("here");
+  config_["steps"] = 20;
+  EXPECT_THAT(both("here", "there", [] {}, {"--resume"}),
+              HasSubstr("--run is one directory that all ranks see"));
+}
+
+TEST_F(TrainTest, ABrokenPipeOrAHangupLosesNothing) {
+  config_["steps"] = 30;
+  const std::string config = directory_ / "piped.json";
+  std::ofstream(config) << config_.dump();
+  // The reader goes before the first line comes.
+  ChildProcess piped("/bin/bash",
+                     {"-c", "\"$@\" | true; exit ${PIPESTATUS[0]}", "bash", DREAMSTATE_TRAINER,
+                      "train", "--config", config, "--run", directory_ / "piped"});
+  EXPECT_EQ(piped.Wait(), 0) << piped.Errors();
+  EXPECT_EQ(Losses("piped").size(), 30u);
+  config_["steps"] = 100000;
+  ChildProcess process = Start("hung");
+  WaitForStep("hung", 3, process);
+  process.Signal(SIGHUP);
+  EXPECT_EQ(process.Wait(), 0) << process.Errors();
+  EXPECT_FALSE(training::ListCheckpoints(directory_ / "hung").value().empty());
+}
+
+TEST_F(TrainTest, WhatCannotBePublishedIsSaidBeforeTheFirstStep) {
+  const auto refusal = [&] {
+    ChildProcess process = Start("run");
+    EXPECT_EQ(process.Wait(), 1);
+    EXPECT_FALSE(std::filesystem::exists(directory_ / "run/log.jsonl"));
+    return process.Errors();
+  };
+  config_["publish"]["model"] = "../X y";
+  EXPECT_THAT(refusal(), HasSubstr("publish.model: "));
+  config_["publish"]["model"] = "made";
+  config_["publish"]["repository"] = directory_ / "run.json";  // a file
+  EXPECT_THAT(refusal(), HasSubstr("publish.repository: "));
+  config_["publish"]["repository"] = directory_ / "models";
+  config_["model"]["vocab"] = 100;
+  config_["publish"] = nlohmann::json::object();
+  EXPECT_THAT(refusal(), HasSubstr("model.vocab: expected at least 256"));
 }
 
 TEST_F(TrainTest, AWrongEnvironmentIsNamed) {
