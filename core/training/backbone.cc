@@ -298,7 +298,7 @@ Tensor Backbone::TimeMix(int layer, const Tensor& x, const BackboneState& initia
   const Tensor gate = low_rank(torch::sigmoid(low_rank(mixed[5], "att.g1")), "att.g2");
   const Tensor y = Wkv7Finish(result.y, inputs, gate, get("att.r_k"), get("att.ln_x.weight"),
                               get("att.ln_x.bias"), pool_);
-  return x + Linear(y, get("att.output.weight"), products);
+  return shifted.residual + Linear(y, get("att.output.weight"), products);
 }
 
 Tensor Backbone::ChannelMix(int layer, const Tensor& x, const BackboneState& initial,
@@ -309,8 +309,8 @@ Tensor Backbone::ChannelMix(int layer, const Tensor& x, const BackboneState& ini
                    Get(layer, "ffn.x_k").view({1, x.size(2)}), products, pool_);
   *shift = shifted.last;
   const Tensor hidden =
-      SquaredRelu(Linear(shifted.mixed[0], Get(layer, "ffn.key.weight"), products));
-  return x + Linear(hidden, Get(layer, "ffn.value.weight"), products);
+      SquaredRelu(Linear(shifted.mixed[0], Get(layer, "ffn.key.weight"), products), pool_);
+  return shifted.residual + Linear(hidden, Get(layer, "ffn.value.weight"), products);
 }
 
 Backbone::Result Backbone::Forward(const Tensor& tokens, const BackboneState& initial,

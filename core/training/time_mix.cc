@@ -73,6 +73,7 @@ class NormShiftMixFunction : public torch::autograd::Function<NormShiftMixFuncti
     context->saved_data["type"] = type;
     context->saved_data["before"] = before_.numel() > 0 && before_.requires_grad();
     out.push_back(last);
+    out.push_back(x_);  // the residual
     return out;
   }
 
@@ -86,6 +87,7 @@ class NormShiftMixFunction : public torch::autograd::Function<NormShiftMixFuncti
     variable_list d_mixed;
     for (int64_t n = 0; n < mix.size(0); ++n) d_mixed.push_back(gradients[n].contiguous());
     const Tensor d_last = gradients[mix.size(0)].contiguous();
+    const Tensor d_residual = gradients[mix.size(0) + 1].contiguous();
     ForElement(static_cast<torch::ScalarType>(context->saved_data["type"].toInt()),
                [&](auto element) {
                  using Element = decltype(element);
@@ -93,7 +95,7 @@ class NormShiftMixFunction : public torch::autograd::Function<NormShiftMixFuncti
                  for (size_t n = 0; n < d_mixed.size(); ++n) d[n] = In<Element>(d_mixed[n]);
                  kernels::NormShiftMixBackward<Element>(
                      ShapeOf(x, mix), InputsOf(x, saved[1], saved[2], saved[3], mix),
-                     In<float>(saved[5]), d, In<float>(d_last),
+                     In<float>(saved[5]), d, In<float>(d_last), In<float>(d_residual),
                      {Out<float>(dx), Out<float>(dweight), Out<float>(dbias), Out<float>(dbefore),
                       Out<float>(dmix)},
                      Pool(context));
@@ -151,6 +153,7 @@ class Wkv7PrepareFunction : public torch::autograd::Function<Wkv7PrepareFunction
     context->save_for_backward(saved);
     context->saved_data["pool"] = pool;
     context->saved_data["heads"] = heads;
+    for (const int again : {0, 2, 3}) out.push_back(out[again].detach());  // r, k and v
     return out;
   }
 
@@ -166,7 +169,8 @@ class Wkv7PrepareFunction : public torch::autograd::Function<Wkv7PrepareFunction
       kernels::Wkv7PrepareBackward<Element>(
           HeadsOf(saved[0], context->saved_data["heads"].toInt()), InputsOf<Element>(saved),
           {In<float>(d_out[0]), In<float>(d_out[1]), In<float>(d_out[2]), In<float>(d_out[3]),
-           In<float>(d_out[4]), In<float>(d_out[5])},
+           In<float>(d_out[4]), In<float>(d_out[5]), In<float>(d_out[6]), In<float>(d_out[7]),
+           In<float>(d_out[8])},
           {Out<Element>(out[0]), Out<Element>(out[1]), Out<Element>(out[2]), Out<Element>(out[3]),
            Out<Element>(out[4]), Out<Element>(out[5]), Out<float>(out[6]), Out<float>(out[7]),
            Out<float>(out[8]), Out<float>(out[9]), Out<float>(out[10]), Out<float>(out[11])},
@@ -234,13 +238,29 @@ class Wkv7FinishFunction : public torch::autograd::Function<Wkv7FinishFunction> 
 
 class SquaredReluFunction : public torch::autograd::Function<SquaredReluFunction> {
  public:
-  static Tensor forward(AutogradContext* context, const Tensor& x) {
-    const Tensor positive = torch::relu(x);
-    context->save_for_backward({positive});
-    return positive * positive;
+  static Tensor forward(AutogradContext* context, const Tensor& x_, int64_t pool) {
+    RECORD_FUNCTION("SquaredRelu", {});
+    const Tensor x = x_.contiguous();
+    const Tensor out = torch::empty_like(x);
+    ForElement(x.scalar_type(), [&](auto element) {
+      using Element = decltype(element);
+      kernels::SquaredReluForward<Element>(x.numel(), In<Element>(x), Out<Element>(out),
+                                           *reinterpret_cast<kernels::ThreadPool*>(pool));
+    });
+    context->save_for_backward({x});
+    context->saved_data["pool"] = pool;
+    return out;
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    return {(gradients[0] * context->get_saved_variables()[0]).mul_(2)};
+    const Tensor x = context->get_saved_variables()[0];
+    const Tensor d_out = gradients[0].contiguous();
+    const Tensor d_x = torch::empty_like(x);
+    ForElement(x.scalar_type(), [&](auto element) {
+      using Element = decltype(element);
+      kernels::SquaredReluBackward<Element>(x.numel(), In<Element>(x), In<Element>(d_out),
+                                            Out<Element>(d_x), Pool(context));
+    });
+    return {d_x, Tensor()};
   }
 };
 
@@ -254,7 +274,10 @@ NormShiftMixResult NormShiftMix(const Tensor& x, const Tensor& weight, const Ten
   if (HasKernel(x, products)) {
     variable_list out = NormShiftMixFunction::apply(x, weight, bias, OrEmpty(before, x), mix,
                                                     static_cast<int64_t>(products), Handle(pool));
-    NormShiftMixResult result = {.mixed = {}, .last = out.back()};
+    NormShiftMixResult result;
+    result.residual = out.back();
+    out.pop_back();
+    result.last = out.back();
     out.pop_back();
     result.mixed = std::move(out);
     return result;
@@ -267,7 +290,7 @@ NormShiftMixResult NormShiftMix(const Tensor& x, const Tensor& weight, const Ten
   const Tensor all =
       torch::addcmul(z.unsqueeze(0), delta.unsqueeze(0), mix.view({mix.size(0), 1, 1, width}))
           .to(products);
-  return {.mixed = all.unbind(0), .last = z.select(1, tokens - 1)};
+  return {.mixed = all.unbind(0), .last = z.select(1, tokens - 1), .residual = x};
 }
 
 Wkv7Inputs Wkv7Prepare(const Wkv7Products& products, const Wkv7Vectors& vectors, int64_t heads,
@@ -278,7 +301,7 @@ Wkv7Inputs Wkv7Prepare(const Wkv7Products& products, const Wkv7Vectors& vectors,
     const variable_list out =
         Wkv7PrepareFunction::apply(r, k, v, w_low, a_low, OrEmpty(v_low, r), OrEmpty(v_first, w0),
                                    OrEmpty(v0, w0), w0, a0, k_k, k_a, heads, Handle(pool));
-    return {out[0], out[1], out[2], out[3], out[4], out[5]};
+    return {out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7], out[8]};
   }
   const torch::ScalarType type = w0.scalar_type();
   const auto by_head = [&](const Tensor& x) {
@@ -293,26 +316,40 @@ Wkv7Inputs Wkv7Prepare(const Wkv7Products& products, const Wkv7Vectors& vectors,
   }
   const Tensor kk = torch::nn::functional::normalize(
       by_head(key * k_k), torch::nn::functional::NormalizeFuncOptions().dim(-1).eps(1e-12));
-  return {.r = by_head(r.to(type)),
-          .w_raw = by_head(w0 + w_low.to(type)),
-          .k = by_head(key * (1.0 + (rate - 1.0) * k_a)),
-          .v = by_head(value),
-          .a = -kk,
-          .b = kk * by_head(rate)};
+  Wkv7Inputs inputs = {.r = by_head(r.to(type)),
+                       .w_raw = by_head(w0 + w_low.to(type)),
+                       .k = by_head(key * (1.0 + (rate - 1.0) * k_a)),
+                       .v = by_head(value),
+                       .a = -kk,
+                       .b = kk * by_head(rate),
+                       .finish_r = {},
+                       .finish_k = {},
+                       .finish_v = {}};
+  inputs.finish_r = inputs.r;
+  inputs.finish_k = inputs.k;
+  inputs.finish_v = inputs.v;
+  return inputs;
 }
 
 Tensor Wkv7Finish(const Tensor& y, const Wkv7Inputs& inputs, const Tensor& gate, const Tensor& r_k,
                   const Tensor& weight, const Tensor& bias, kernels::ThreadPool& pool) {
   if (HasKernel(y, gate.scalar_type())) {
-    return Wkv7FinishFunction::apply(y, inputs.r, inputs.k, inputs.v, gate, r_k, weight, bias,
-                                     Handle(pool));
+    return Wkv7FinishFunction::apply(y, inputs.finish_r, inputs.finish_k, inputs.finish_v, gate,
+                                     r_k, weight, bias, Handle(pool));
   }
   const Tensor normed = torch::layer_norm(y, {y.size(3)}, {}, {}, kGroupNormEps);
   const Tensor affine = torch::addcmul(bias, normed.view(gate.sizes()), weight);
-  const Tensor bonus = (inputs.r * inputs.k * r_k).sum(-1, true) * inputs.v;
+  const Tensor bonus = (inputs.finish_r * inputs.finish_k * r_k).sum(-1, true) * inputs.finish_v;
   return ((affine + bonus.view(gate.sizes())) * gate.to(y.scalar_type())).to(gate.scalar_type());
 }
 
-Tensor SquaredRelu(const Tensor& x) { return SquaredReluFunction::apply(x); }
+Tensor SquaredRelu(const Tensor& x, kernels::ThreadPool& pool) {
+  constexpr int64_t kGroup = 16;
+  const bool has_type = x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kBFloat16;
+  if (x.is_cpu() && has_type && x.numel() % kGroup == 0) {
+    return SquaredReluFunction::apply(x, Handle(pool));
+  }
+  return torch::relu(x).square();
+}
 
 }  // namespace dreamstate::training

@@ -14,6 +14,8 @@ namespace dreamstate::training {
 struct NormShiftMixResult {
   std::vector<torch::Tensor> mixed;  // n of [B][T][D], in the products' type
   torch::Tensor last;                // [B][D]: what the next token's shift reads
+  // x again: read where it goes around the block, its gradient costs no pass of its own.
+  torch::Tensor residual;
 };
 // Layer norm of x [B][T][D], then n mixtures of each token and the one before it; `before` [B][D]
 // stands before the first ones, undefined = zero. mix [n][D].
@@ -25,6 +27,8 @@ NormShiftMixResult NormShiftMix(const torch::Tensor& x, const torch::Tensor& wei
 // What WKV-7 reads, all [B][T][H][N] in the parameters' type.
 struct Wkv7Inputs {
   torch::Tensor r, w_raw, k, v, a, b;
+  // r, k and v again, for Wkv7Finish: their gradients are then added up in Wkv7Prepare's pass.
+  torch::Tensor finish_r, finish_k, finish_v;
 };
 struct Wkv7Products {
   torch::Tensor r, k, v, w_low, a_low;  // [B][T][D]
@@ -45,6 +49,6 @@ torch::Tensor Wkv7Finish(const torch::Tensor& y, const Wkv7Inputs& inputs,
                          kernels::ThreadPool& pool);
 
 // max(x, 0)².
-torch::Tensor SquaredRelu(const torch::Tensor& x);
+torch::Tensor SquaredRelu(const torch::Tensor& x, kernels::ThreadPool& pool);
 
 }  // namespace dreamstate::training

@@ -87,6 +87,7 @@ void NormShiftMixForward(const NormShiftMixShape& shape, const NormShiftMixInput
                                                     .moments = moments,
                                                     .d_mixed = {},
                                                     .d_last = nullptr,
+                                                    .d_residual = nullptr,
                                                     .gradients = {}};
                  std::copy_n(mixed, shape.mixes, work.mixed);
                  Functions<Element>().mix_forward(work);
@@ -96,7 +97,8 @@ void NormShiftMixForward(const NormShiftMixShape& shape, const NormShiftMixInput
 template <typename Element>
 void NormShiftMixBackward(const NormShiftMixShape& shape, const NormShiftMixInputs& inputs,
                           const float* moments, const Element* const* d_mixed, const float* d_last,
-                          const NormShiftMixGradients& gradients, ThreadPool& pool) {
+                          const float* d_residual, const NormShiftMixGradients& gradients,
+                          ThreadPool& pool) {
   PartialSums scratch(shape.width, 2);
   PartialSums sums(shape.width, 2 + shape.mixes);  // weight, bias, mixes
   ForEachBlock(static_cast<int64_t>(shape.batch) * shape.tokens, pool,
@@ -111,6 +113,7 @@ void NormShiftMixBackward(const NormShiftMixShape& shape, const NormShiftMixInpu
                                                     .moments = const_cast<float*>(moments),
                                                     .d_mixed = {},
                                                     .d_last = d_last,
+                                                    .d_residual = d_residual,
                                                     .gradients = gradients};
                  std::copy_n(d_mixed, shape.mixes, work.d_mixed);
                  work.gradients.weight = sums.Of(block, 0);
@@ -201,12 +204,33 @@ void Wkv7FinishBackward(const HeadsShape& shape, const Wkv7FinishInputs<Element>
   sums.AddUp(2, gradients.bias);
 }
 
+template <typename Element>
+void SquaredRelu(int64_t count, const Element* x, const Element* d_out, Element* out,
+                 ThreadPool& pool) {
+  constexpr int64_t kGroup = 16;
+  ForEachBlock(count / kGroup, pool, [&](int64_t, int64_t begin, int64_t end) {
+    Functions<Element>().squared_relu(
+        {.begin = begin * kGroup, .end = end * kGroup, .x = x, .d_out = d_out, .out = out});
+  });
+}
+
+template <typename Element>
+void SquaredReluForward(int64_t count, const Element* x, Element* out, ThreadPool& pool) {
+  SquaredRelu<Element>(count, x, nullptr, out, pool);
+}
+
+template <typename Element>
+void SquaredReluBackward(int64_t count, const Element* x, const Element* d_out, Element* d_x,
+                         ThreadPool& pool) {
+  SquaredRelu<Element>(count, x, d_out, d_x, pool);
+}
+
 #define DREAMSTATE_INSTANTIATE(Element)                                                          \
   template void NormShiftMixForward(const NormShiftMixShape&, const NormShiftMixInputs&,         \
                                     Element* const*, float*, float*, ThreadPool&);               \
   template void NormShiftMixBackward(const NormShiftMixShape&, const NormShiftMixInputs&,        \
                                      const float*, const Element* const*, const float*,          \
-                                     const NormShiftMixGradients&, ThreadPool&);                 \
+                                     const float*, const NormShiftMixGradients&, ThreadPool&);   \
   template void Wkv7PrepareForward(const HeadsShape&, const Wkv7PrepareInputs<Element>&,         \
                                    const Wkv7Prepared&, ThreadPool&);                            \
   template void Wkv7PrepareBackward(const HeadsShape&, const Wkv7PrepareInputs<Element>&,        \
@@ -216,7 +240,9 @@ void Wkv7FinishBackward(const HeadsShape& shape, const Wkv7FinishInputs<Element>
                                   ThreadPool&);                                                  \
   template void Wkv7FinishBackward(const HeadsShape&, const Wkv7FinishInputs<Element>&,          \
                                    const Element*, const Wkv7FinishGradients<Element>&,          \
-                                   ThreadPool&)
+                                   ThreadPool&);                                                 \
+  template void SquaredReluForward(int64_t, const Element*, Element*, ThreadPool&);              \
+  template void SquaredReluBackward(int64_t, const Element*, const Element*, Element*, ThreadPool&)
 DREAMSTATE_INSTANTIATE(float);
 DREAMSTATE_INSTANTIATE(Bf16);
 #undef DREAMSTATE_INSTANTIATE

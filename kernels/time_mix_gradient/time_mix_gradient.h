@@ -3,6 +3,7 @@
 //   NormShiftMix   layer norm, token shift, n mixtures            before the matrix products
 //   Wkv7Prepare    what the products give -> inputs of WKV-7      between products and WKV-7
 //   Wkv7Finish     WKV-7's result -> what the output product reads
+//   SquaredRelu    the hidden layer of the channel mixture
 //
 // B sequences of T tokens, D width, H heads, N head size; rows = B T. Arrays are row-major and
 // dense; D and N are multiples of 16. What matrix products read or write is fp32 or bf16
@@ -51,11 +52,13 @@ struct NormShiftMixGradients {
   float* mix;     // [n][D]
 };
 
-// d_mixed: n arrays [B][T][D]; d_last [B][D], null = zero.
+// d_mixed: n arrays [B][T][D]; d_last [B][D], null = zero. d_residual [B][T][D], null = zero: of x
+// where it goes around the block, added to the gradient of x.
 template <typename Element>
 void NormShiftMixBackward(const NormShiftMixShape& shape, const NormShiftMixInputs& inputs,
                           const float* moments, const Element* const* d_mixed, const float* d_last,
-                          const NormShiftMixGradients& gradients, ThreadPool& pool);
+                          const float* d_residual, const NormShiftMixGradients& gradients,
+                          ThreadPool& pool);
 
 struct HeadsShape {
   int64_t rows = 0;   // B T
@@ -92,6 +95,8 @@ void Wkv7PrepareForward(const HeadsShape& shape, const Wkv7PrepareInputs<Element
 
 struct Wkv7PreparedGradients {
   const float *r, *w, *k, *v, *a, *b;  // [rows][D]
+  // Of r, k and v where Wkv7Finish reads them, [rows][D], added to those above; null = zero.
+  const float *finish_r, *finish_k, *finish_v;
 };
 template <typename Element>
 struct Wkv7PrepareGradients {
@@ -134,5 +139,13 @@ template <typename Element>
 void Wkv7FinishBackward(const HeadsShape& shape, const Wkv7FinishInputs<Element>& inputs,
                         const Element* d_out, const Wkv7FinishGradients<Element>& gradients,
                         ThreadPool& pool);
+
+// out = max(x, 0)². `count` elements, a multiple of 16. In the backward pass d_x may be the memory
+// of d_out.
+template <typename Element>
+void SquaredReluForward(int64_t count, const Element* x, Element* out, ThreadPool& pool);
+template <typename Element>
+void SquaredReluBackward(int64_t count, const Element* x, const Element* d_out, Element* d_x,
+                         ThreadPool& pool);
 
 }  // namespace dreamstate::kernels

@@ -20,6 +20,7 @@ struct NormShiftMixBlock {
   // Backward.
   const Element* d_mixed[kMostMixes];
   const float* d_last;
+  const float* d_residual;
   NormShiftMixGradients gradients;
 };
 
@@ -43,6 +44,15 @@ struct Wkv7FinishBlock {
   Wkv7FinishGradients<Element> gradients;
 };
 
+// Elements [begin, end), multiples of 16.
+template <typename Element>
+struct SquaredReluBlock {
+  int64_t begin, end;
+  const Element* x;
+  const Element* d_out;  // null: the forward pass
+  Element* out;          // or, backward, d_x
+};
+
 template <typename Element>
 struct TimeMixFunctions {
   void (*mix_forward)(const NormShiftMixBlock<Element>&);
@@ -51,6 +61,7 @@ struct TimeMixFunctions {
   void (*prepare_backward)(const Wkv7PrepareBlock<Element>&);
   void (*finish_forward)(const Wkv7FinishBlock<Element>&);
   void (*finish_backward)(const Wkv7FinishBlock<Element>&);
+  void (*squared_relu)(const SquaredReluBlock<Element>&);
 };
 struct TimeMixKernels {
   TimeMixFunctions<float> fp32;

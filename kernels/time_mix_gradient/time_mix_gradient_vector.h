@@ -168,7 +168,9 @@ void NormShiftMixBackwardVector(const NormShiftMixBlock<Element>& block) {
     for (int i = 0; i < width; i += V::kLanes) {
       const Type normed = V::Mul(V::Sub(V::Load(x + i), mean), scale);
       const Type d = V::Sub(V::Sub(V::Load(dz + i), mean_d), V::Mul(normed, mean_dn));
-      V::Store(out.x + row * width + i, V::Mul(d, scale));
+      const int64_t e = row * width + i;
+      const Type residual = block.d_residual != nullptr ? V::Load(block.d_residual + e) : V::Zero();
+      V::Store(out.x + e, V::Fma(d, scale, residual));
     }
   }
 }
@@ -242,6 +244,10 @@ void Wkv7PrepareBackwardVector(const Wkv7PrepareBlock<Element>& block) {
       };
       const Type along = V::Set(
           SumOfRow<V>(size, [&](int i) { return V::Mul(kk_at(i), d_kk_at(i, rate_at(i))); }));
+      const bool finish = d.finish_r != nullptr;
+      const auto with_finish = [&](const float* of_wkv, const float* of_finish, int64_t e) {
+        return finish ? V::Add(V::Load(of_wkv + e), V::Load(of_finish + e)) : V::Load(of_wkv + e);
+      };
       for (int i = 0; i < size; i += V::kLanes) {
         const int64_t e = head + i;
         const int p = c + i;
@@ -249,7 +255,7 @@ void Wkv7PrepareBackwardVector(const Wkv7PrepareBlock<Element>& block) {
         const Type k_k = V::Load(in.k_k + p), k_a = V::Load(in.k_a + p);
         const Type rate = rate_at(i);
         const Type kk = kk_at(i);
-        const Type dk = V::Load(d.k + e);
+        const Type dk = with_finish(d.k, d.finish_k, e);
         const Type d_scaled =
             V::Mul(V::Sub(d_kk_at(i, rate), V::Mul(kk, along)), inverse);  // of k ⊙ k_k
         const Type less = V::Sub(rate, one);
@@ -264,8 +270,8 @@ void Wkv7PrepareBackwardVector(const Wkv7PrepareBlock<Element>& block) {
         const Type dw = V::Load(d.w + e);
         StoreElements<V>(out.w_low + e, dw);
         AddTo<V>(out.w0 + p, dw);
-        StoreElements<V>(out.r + e, V::Load(d.r + e));
-        Type dv = V::Load(d.v + e);
+        StoreElements<V>(out.r + e, with_finish(d.r, d.finish_r, e));
+        Type dv = with_finish(d.v, d.finish_v, e);
         if (in.v_first != nullptr) {
           const Type share = Sigmoid<V>(V::Add(V::Load(in.v0 + p), LoadElements<V>(in.v_low + e)));
           const Type difference = V::Sub(V::Load(in.v_first + e), LoadElements<V>(in.v + e));
@@ -365,9 +371,22 @@ void Wkv7FinishBackwardVector(const Wkv7FinishBlock<Element>& block) {
 }
 
 template <class V, typename Element>
+void SquaredReluVector(const SquaredReluBlock<Element>& block) {
+  for (int64_t i = block.begin; i < block.end; i += V::kLanes) {
+    const typename V::Type positive = V::Max(V::Zero(), LoadElements<V>(block.x + i));
+    const typename V::Type factor =
+        block.d_out == nullptr
+            ? positive
+            : V::Add(LoadElements<V>(block.d_out + i), LoadElements<V>(block.d_out + i));
+    StoreElements<V>(block.out + i, V::Mul(positive, factor));
+  }
+}
+
+template <class V, typename Element>
 inline constexpr TimeMixFunctions<Element> kTimeMixFunctions = {
     NormShiftMixForwardVector<V, Element>, NormShiftMixBackwardVector<V, Element>,
     Wkv7PrepareForwardVector<V, Element>,  Wkv7PrepareBackwardVector<V, Element>,
-    Wkv7FinishForwardVector<V, Element>,   Wkv7FinishBackwardVector<V, Element>};
+    Wkv7FinishForwardVector<V, Element>,   Wkv7FinishBackwardVector<V, Element>,
+    SquaredReluVector<V, Element>};
 
 }  // namespace dreamstate::kernels

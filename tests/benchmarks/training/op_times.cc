@@ -24,7 +24,9 @@ const char* KindOf(std::string_view name) {
   const auto has = [name](std::string_view part) { return name.find(part) != name.npos; };
   if (has("Wkv7Function")) return "WKV backward";
   if (name == "Wkv7") return "WKV forward";
-  if (has("NormShiftMix") || has("Wkv7Prepare") || has("Wkv7Finish")) return "fused elementwise";
+  if (has("NormShiftMix") || has("Wkv7Prepare") || has("Wkv7Finish") || has("SquaredRelu")) {
+    return "fused elementwise";
+  }
   if (has("mm") || has("linear") || has("matmul") || has("mkldnn")) return "matrix products";
   if (has("copy_") || has("_to_copy") || has("clone") || has("cat") || has("stack")) {
     return "copies and casts";

@@ -76,6 +76,7 @@ TEST_P(TimeMixTest, NormShiftMix) {
                         NormShiftMix(in[0], in[1], in[2], in[4], in[3], in[0].scalar_type(), pool_);
                     Tensors all = result.mixed;
                     all.push_back(result.last);
+                    all.push_back(result.residual);
                     return all;
                   });
     }
@@ -94,7 +95,8 @@ TEST_P(TimeMixTest, Wkv7Prepare) {
                   const Wkv7Inputs out =
                       Wkv7Prepare({in[0], in[1], in[2], in[3], in[4], in[9], in[10]},
                                   {in[5], in[6], in[7], in[8], in[11]}, /*heads=*/2, pool_);
-                  return Tensors{out.r, out.w_raw, out.k, out.v, out.a, out.b};
+                  return Tensors{out.r, out.w_raw,    out.k,        out.v,       out.a,
+                                 out.b, out.finish_r, out.finish_k, out.finish_v};
                 });
   }
 }
@@ -105,14 +107,19 @@ TEST_P(TimeMixTest, Wkv7Finish) {
   ExpectClose({rows(), rows(), rows(), rows(), Random({2, 9, 64}), Random({4, 16}), Random({64}),
                Random({64})},
               5e-6, [&](const Tensors& in) {
-                const Wkv7Inputs inputs = {in[1], Tensor(), in[2], in[3], Tensor(), Tensor()};
+                Wkv7Inputs inputs;
+                inputs.finish_r = in[1];
+                inputs.finish_k = in[2];
+                inputs.finish_v = in[3];
                 return Tensors{Wkv7Finish(in[0], inputs, in[4], in[5], in[6], in[7], pool_)};
               });
 }
 
 TEST_P(TimeMixTest, SquaredRelu) {
   ExpectClose({Random({5, 32})}, 1e-6,
-              [](const Tensors& in) { return Tensors{SquaredRelu(in[0])}; });
+              [&](const Tensors& in) { return Tensors{SquaredRelu(in[0], pool_)}; });
+  ExpectClose({Random({5, 7})}, 1e-6,
+              [&](const Tensors& in) { return Tensors{SquaredRelu(in[0], pool_)}; });
 }
 
 // bf16 is rounded where it is stored, and nowhere else: what the operators give for bf16 inputs is
@@ -172,15 +179,25 @@ TEST_P(TimeMixBf16Test, Wkv7PrepareAndFinish) {
                   const Wkv7Inputs out =
                       Wkv7Prepare({in[0], in[1], in[2], in[3], in[4], in[5], in[6]},
                                   {in[7], in[8], in[9], in[10], in[11]}, /*heads=*/2, pool_);
-                  return Tensors{out.r, out.w_raw, out.k, out.v, out.a, out.b};
+                  return Tensors{out.r, out.w_raw,    out.k,        out.v,       out.a,
+                                 out.b, out.finish_r, out.finish_k, out.finish_v};
                 });
   const auto heads = [&] { return Random({2, 9, 4, 16}); };
   ExpectRounded(
       {rows(), heads(), heads(), heads(), heads(), Random({4, 16}), Random({64}), Random({64})}, 1,
       [&](const Tensors& in) {
-        const Wkv7Inputs inputs = {in[2], Tensor(), in[3], in[4], Tensor(), Tensor()};
+        Wkv7Inputs inputs;
+        inputs.finish_r = in[2];
+        inputs.finish_k = in[3];
+        inputs.finish_v = in[4];
         return Tensors{Wkv7Finish(in[1], inputs, in[0], in[5], in[6], in[7], pool_)};
       });
+}
+
+TEST_P(TimeMixBf16Test, SquaredRelu) {
+  torch::manual_seed(8);
+  ExpectRounded({Random({6, 64})}, 1,
+                [&](const Tensors& in) { return Tensors{SquaredRelu(in[0], pool_)}; });
 }
 
 // Nothing depends on how many threads there are.
