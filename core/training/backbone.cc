@@ -102,22 +102,30 @@ absl::StatusOr<BackboneSizes> SizesOf(const tensors::TensorSet& set) {
   return CompleteSizes(sizes);
 }
 
-Backbone::Backbone(const BackboneSizes& sizes, torch::Device device, torch::ScalarType dtype,
-                   kernels::ThreadPool& pool)
-    : sizes_(sizes), pool_(pool) {
+std::vector<Parameter> ParametersOf(const BackboneSizes& sizes) {
   std::vector<rwkv::TensorShape> tensors = rwkv::ExpectedTensors(ConfigOf(sizes));
   std::stable_sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {
     return GroupOf(a.name, a.shape) < GroupOf(b.name, b.shape);
   });
+  std::vector<Parameter> parameters;
   int64_t total = 0;
   for (const rwkv::TensorShape& tensor : tensors) {
     Parameter parameter = {
         .name = tensor.name, .shape = OfficialShape(tensor), .begin = total, .elements = 1};
     for (const int64_t size : tensor.shape) parameter.elements *= size;
     total += parameter.elements;
-    index_[parameter.name] = static_cast<int>(parameters_.size());
-    parameters_.push_back(std::move(parameter));
+    parameters.push_back(std::move(parameter));
   }
+  return parameters;
+}
+
+Backbone::Backbone(const BackboneSizes& sizes, torch::Device device, torch::ScalarType dtype,
+                   kernels::ThreadPool& pool)
+    : sizes_(sizes), pool_(pool), parameters_(ParametersOf(sizes)) {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    index_[parameters_[i].name] = static_cast<int>(i);
+  }
+  const int64_t total = parameters_.back().begin + parameters_.back().elements;
   const auto options = torch::TensorOptions().device(device).dtype(dtype);
   values_ = torch::zeros({total}, options);
   gradients_ = torch::zeros({total}, options);

@@ -94,4 +94,7 @@ absl::StatusOr<BackboneSizes> CompleteSizes(const BackboneSizes& sizes);
 // The sizes of a checkpoint.
 absl::StatusOr<BackboneSizes> SizesOf(const tensors::TensorSet& set);
 
+// All parameters of these complete sizes, one group of the optimiser after another.
+std::vector<Parameter> ParametersOf(const BackboneSizes& sizes);
+
 }  // namespace dreamstate::training

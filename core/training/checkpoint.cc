@@ -93,7 +93,9 @@ absl::StatusOr<RestoredCheckpoint> RestoreCheckpoint(const std::string& run, int
   RestoredCheckpoint restored;
   std::map<std::string, std::string> digests;
   constexpr int kDeepest = 8;
-  DS_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(file, text, kDeepest));
+  const auto parsed = ParseJsonObject(file, text, kDeepest);
+  if (!parsed.ok()) return absl::DataLossError(parsed.status().message());
+  const nlohmann::json& json = *parsed;
   try {
     restored.position = json.at("data_position").get<std::string>();
     restored.state = json.at("run");

@@ -9,7 +9,8 @@
 #include "kernels/runtime/thread_pool.h"
 
 #ifndef INTRA_OP_PARALLEL
-#error "Without OpenMP at::parallel_for is a plain loop: compile with -fopenmp (cmake/LibTorch.cmake)"
+#error \
+    "Without OpenMP at::parallel_for is a plain loop: compile with -fopenmp (cmake/LibTorch.cmake)"
 #endif
 
 namespace dreamstate::training {

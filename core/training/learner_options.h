@@ -50,6 +50,9 @@ struct LearnerOptions {
   // same gradient.
   int micro_batch_rows = 0;
   int bank_slots = 0;
+  // Tokens of a global batch: what a step takes of memory is compared with what is left.
+  int64_t batch_tokens = 0;
+  int batch_rows = 1;
   uint64_t seed = 0;
   // Several ranks train one model: each computes its rows of a batch (rank, rank + size, ...).
   Ranks ranks;
@@ -57,7 +60,8 @@ struct LearnerOptions {
   std::string shared;
 };
 
-// Waits for the other ranks. FAILED_PRECONDITION when the device is not there, INVALID_ARGUMENT
+// Waits for the other ranks. RESOURCE_EXHAUSTED saying what takes how much when the run does not
+// fit the memory that is left. FAILED_PRECONDITION when the device is not there, INVALID_ARGUMENT
 // naming the wrong size, UNAVAILABLE when the ranks do not find each other.
 absl::StatusOr<std::unique_ptr<Learner>> MakeBackboneLearner(const LearnerOptions& options);
 

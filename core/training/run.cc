@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -40,16 +41,24 @@ class DirectoryLock {
       close(file);
       return absl::FailedPreconditionError(StrCat(run, ": another process trains there"));
     }
-    return DirectoryLock(file);
+    return DirectoryLock(path, file);
   }
-  DirectoryLock(DirectoryLock&& other) noexcept : file_(std::exchange(other.file_, -1)) {}
+  // Whether the file is still the directory's: whoever comes after it was removed gets another.
+  bool Held() const {
+    struct stat ours, there;
+    return fstat(file_, &ours) == 0 && stat(path_.c_str(), &there) == 0 &&
+           ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+  }
+  DirectoryLock(DirectoryLock&& other) noexcept
+      : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)) {}
   DirectoryLock& operator=(DirectoryLock&&) = delete;
   ~DirectoryLock() {
     if (file_ >= 0) close(file_);
   }
 
  private:
-  explicit DirectoryLock(int file) : file_(file) {}
+  DirectoryLock(std::string path, int file) : path_(std::move(path)), file_(file) {}
+  std::string path_;
   int file_;
 };
 
@@ -133,6 +142,10 @@ class Loop {
     Prefetcher batches(source_);
     last_checkpoint_ = last_publication_ = began_ = SteadyClock::now();
     while (step_ < config_.schedule.steps) {
+      if (lock && !lock->Held()) {
+        return absl::FailedPreconditionError(
+            StrCat(run_.directory, ": was removed or replaced while the run went on"));
+      }
       DS_RETURN_IF_ERROR(OneStep(batches));
       const bool last = step_ == config_.schedule.steps;
       DS_RETURN_IF_ERROR(ValidateWhenDue(last));
@@ -178,6 +191,7 @@ class Loop {
         StrCat(step_, " ", position_)));
     if (!run_.writes) return absl::OkStatus();
     DS_RETURN_IF_ERROR(WriteFileAtomically(config_path, SerializeRunConfig(config_)));
+    DS_RETURN_IF_ERROR(RemoveTemporaryFiles());
     DS_ASSIGN_OR_RETURN(RunLog log, RunLog::Open(run_.directory, step_));
     log_.emplace(std::move(log));
     Log({{"event", checkpoints.empty() ? "begin" : "resume"},
@@ -185,6 +199,18 @@ class Loop {
          {"tokens", state_.tokens},
          {"parameters", learner_.parameters()},
          {"device", learner_.device()}});
+    return absl::OkStatus();
+  }
+
+  // What a run that was killed left half.
+  absl::Status RemoveTemporaryFiles() const {
+    DS_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(run_.directory));
+    for (const std::string& name : names) {
+      const std::string path = StrCat(run_.directory, "/", name);
+      if (IsTemporaryName(name) && unlink(path.c_str()) != 0 && errno != ENOENT) {
+        return absl::ErrnoToStatus(errno, StrCat("cannot remove ", path));
+      }
+    }
     return absl::OkStatus();
   }
 
@@ -197,8 +223,10 @@ class Loop {
     return CheckContinues(begun, config_);
   }
 
+  // A damaged checkpoint is no dead end.
   absl::Status WithOlder(const absl::Status& status, std::span<const int64_t> checkpoints) const {
     const std::string newest = CheckpointPath(run_.directory, checkpoints.back());
+    if (!absl::IsDataLoss(status) && !absl::IsNotFound(status)) return status;
     const std::string way =
         checkpoints.size() == 1
             ? "no older checkpoint is there"
@@ -314,6 +342,9 @@ class Loop {
         label_nll[label] += result.row_nll[row];
         label_scored[label] += static_cast<double>(result.row_scored[row]);
       }
+    }
+    if (scored == 0) {
+      return absl::InvalidArgumentError("validation: expected tokens to score, found none");
     }
     validation.loss = nll / static_cast<double>(scored);
     validation.accuracy = static_cast<double>(correct) / static_cast<double>(scored);

@@ -24,10 +24,12 @@ absl::Status Lost(const std::string& name, std::string_view why) {
 // Every token that a state has read since the empty state: those kept in its record, behind those
 // of the state it was made from, and so on. FAILED_PRECONDITION naming what is missing.
 absl::StatusOr<std::vector<int32_t>> AllTokens(state::StateStore& store, Metrics& metrics,
+                                               const grpc::CallbackServerContext& call,
                                                std::shared_ptr<const state::Record> record) {
   const std::string name = StateResourceName(record->id);
   std::vector<int32_t> reversed;
   for (;;) {
+    DS_RETURN_IF_ERROR(CheckWanted(call));  // a chain may be long
     const std::vector<int32_t>& kept = record->lineage.kept_tokens;
     const std::string here = StateResourceName(record->id);
     if (kept.empty()) {
@@ -71,11 +73,12 @@ state::Annotations SameAnnotations(const state::Description& description, absl::
 // One call. Keeps itself alive while its job runs.
 class Migration final : public HarvestSink, public std::enable_shared_from_this<Migration> {
  public:
-  Migration(const ServingContext& context, Metrics* metrics,
+  Migration(const ServingContext& context, Metrics* metrics, Places* room,
             const grpc::CallbackServerContext* call, const v1::MigrateStateRequest& request,
             v1::State* response, std::function<void(absl::Status)> done)
       : context_(context),
         metrics_(*metrics),
+        room_(*room),
         call_(*call),
         request_(request),
         response_(response),
@@ -104,7 +107,12 @@ class Migration final : public HarvestSink, public std::enable_shared_from_this<
                  " serves: it needs no migration"));
     }
     DocumentTask task = {.id = StateResourceName(id)};
-    DS_ASSIGN_OR_RETURN(task.tokens, AllTokens(*context_.store, metrics_, record));
+    if (record->token_count > kMostMigratingTokens) {
+      return Lost(task.id, StrCat("it has read ", record->token_count, " tokens, at most ",
+                                  kMostMigratingTokens, " are read again"));
+    }
+    DS_ASSIGN_OR_RETURN(place_, room_.Take(std::max<int64_t>(record->token_count, 1)));
+    DS_ASSIGN_OR_RETURN(task.tokens, AllTokens(*context_.store, metrics_, call_, record));
     for (const int32_t token : task.tokens) {
       if (token < 0 || token >= session.weights->config.vocab) {
         return Lost(task.id, StrCat("it has read token ", token, ", and ", session.VersionName(),
@@ -137,6 +145,7 @@ class Migration final : public HarvestSink, public std::enable_shared_from_this<
   }
   void DocumentDone(const DocumentTask&, const absl::Status& status) override {
     const std::shared_ptr<Migration> last = std::move(self_);
+    place_.reset();
     done_(status);
   }
 
@@ -145,6 +154,8 @@ class Migration final : public HarvestSink, public std::enable_shared_from_this<
  private:
   const ServingContext context_;
   Metrics& metrics_;
+  Places& room_;
+  Places::Place place_;  // for the tokens
   const grpc::CallbackServerContext& call_;
   const v1::MigrateStateRequest& request_;
   v1::State* const response_;
@@ -155,11 +166,11 @@ class Migration final : public HarvestSink, public std::enable_shared_from_this<
 
 }  // namespace
 
-void MigrateState(const ServingContext& context, Metrics* metrics,
+void MigrateState(const ServingContext& context, Metrics* metrics, Places* room,
                   const grpc::CallbackServerContext* call, const v1::MigrateStateRequest& request,
                   v1::State* response, std::function<void(absl::Status)> done) {
   const auto migration =
-      std::make_shared<Migration>(context, metrics, call, request, response, std::move(done));
+      std::make_shared<Migration>(context, metrics, room, call, request, response, std::move(done));
   const bool taken = context.executor->TrySubmit([migration, call] {
     absl::Status status = CheckWanted(*call);
     if (status.ok()) status = WithoutExceptions([&] { return migration->Begin(); });

@@ -3,18 +3,25 @@
 // harvest: bulk work of the model's scheduler.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 
 #include "absl/status/status.h"
 #include "dreamstate/v1/state_service.pb.h"
 #include "grpcpp/server_context.h"
 #include "server/inference/metrics.h"
+#include "server/inference/places.h"
 #include "server/inference/serving_context.h"
 
 namespace dreamstate::server {
 
-// Starts it, on the executor; what is named lives until `done` is called, once, anywhere.
-void MigrateState(const ServingContext& context, Metrics* metrics,
+// Tokens that may wait to be read again, or be read, at once: four bytes each. A state that has
+// read more is not migrated.
+inline constexpr int64_t kMostMigratingTokens = int64_t{8} << 20;
+
+// Starts it, on the executor; what is named lives until `done` is called, once, anywhere. `room`
+// has kMostMigratingTokens.
+void MigrateState(const ServingContext& context, Metrics* metrics, Places* room,
                   const grpc::CallbackServerContext* call, const v1::MigrateStateRequest& request,
                   v1::State* response, std::function<void(absl::Status)> done);
 

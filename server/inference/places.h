@@ -18,21 +18,21 @@ class Places {
   using Place = std::shared_ptr<void>;
 
   // `subject` says in errors what there are too many of: "state uploads".
-  Places(std::string subject, int most) : subject_(std::move(subject)), most_(most) {}
+  Places(std::string subject, int64_t most) : subject_(std::move(subject)), most_(most) {}
 
-  // RESOURCE_EXHAUSTED when all are taken.
-  absl::StatusOr<Place> Take() {
-    if (taken_->fetch_add(1) >= most_) {
-      taken_->fetch_sub(1);
+  // RESOURCE_EXHAUSTED when so many (>= 1) are not left.
+  absl::StatusOr<Place> Take(int64_t count = 1) {
+    if (taken_->fetch_add(count) > most_ - count) {
+      taken_->fetch_sub(count);
       return QuotaError(subject_, StrCat("at most ", most_, " run at once"), absl::Seconds(1));
     }
-    return Place(nullptr, [taken = taken_](void*) { taken->fetch_sub(1); });
+    return Place(nullptr, [taken = taken_, count](void*) { taken->fetch_sub(count); });
   }
 
  private:
   const std::string subject_;
-  const int most_;
-  const std::shared_ptr<std::atomic<int>> taken_ = std::make_shared<std::atomic<int>>(0);
+  const int64_t most_;
+  const std::shared_ptr<std::atomic<int64_t>> taken_ = std::make_shared<std::atomic<int64_t>>(0);
 };
 
 }  // namespace dreamstate::server

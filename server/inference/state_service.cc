@@ -228,8 +228,8 @@ grpc::ServerUnaryReactor* StateService::MigrateState(grpc::CallbackServerContext
                                                      v1::State* response) {
   return RunUnaryOnce(*memory_, "MigrateState", context, request, response,
                       [=, this](std::function<void(absl::Status)> done) {
-                        server::MigrateState(context_, metrics_, context, *request, response,
-                                             std::move(done));
+                        server::MigrateState(context_, metrics_, &migrating_tokens_, context,
+                                             *request, response, std::move(done));
                       });
 }
 

@@ -1,11 +1,15 @@
 #include <unistd.h>
 
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <system_error>
 
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "core/evaluation/state_use_picture.h"
 #include "core/picture/png.h"
 #include "server/trainer/command.h"
@@ -35,6 +39,21 @@ struct Arguments {
   bool json = false;
 };
 
+// A file is put in place whole, which would take the place of a device or a pipe as well.
+absl::Status CheckIsFile(std::string_view flag, const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (path.empty()) return absl::OkStatus();
+  if (!folder.empty() && !std::filesystem::is_directory(folder, error)) {
+    return absl::NotFoundError(StrCat(flag, ": ", folder.string(), " is no directory"));
+  }
+  if (!std::filesystem::exists(path, error) || std::filesystem::is_regular_file(path, error)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      StrCat(flag, ": expected a file or nothing there yet, found something else (", path, ")"));
+}
+
 absl::Status Evaluate(Arguments& arguments) {
   EvaluateOptions& options = arguments.options;
   DS_ASSIGN_OR_RETURN(options.weights, rwkv::ParseWeightFormat(arguments.weights));
@@ -47,6 +66,9 @@ absl::Status Evaluate(Arguments& arguments) {
   options.state_options.bootstrap = options.domain_options.bootstrap;
   options.domains = arguments.only != "states";
   options.states = arguments.only != "domains";
+  // Before minutes go into what could not be written.
+  DS_RETURN_IF_ERROR(CheckIsFile("--markdown", arguments.markdown));
+  DS_RETURN_IF_ERROR(CheckIsFile("--picture", arguments.picture));
   TokenProgress progress(std::cerr, isatty(STDERR_FILENO) == 1);
   options.progress = [&progress](std::string_view stage, int64_t done, int64_t total) {
     progress.Show(stage, done, total);

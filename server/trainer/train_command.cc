@@ -14,8 +14,10 @@
 #include "core/base/strings.h"
 #include "core/repository/manifest.h"
 #include "core/repository/repository.h"
+#include "core/rwkv/config.h"
 #include "core/tensors/import.h"
 #include "core/text/tokenizer.h"
+#include "core/training/checkpoint.h"
 #include "core/training/learner_options.h"
 #include "core/training/ranks.h"
 #include "core/training/run.h"
@@ -44,6 +46,8 @@ struct Arguments {
   bool resume = false;
 };
 
+constexpr size_t kMostConfigBytes = 1 << 20;
+
 std::atomic<bool> g_stop = false;
 void Stop(int) { g_stop = true; }
 
@@ -54,9 +58,7 @@ struct Data {
   int labels = 0;
 };
 
-// A checkpoint to begin from has a vocabulary of its own.
 absl::Status CheckVocab(const training::RunConfig& config, const training::Corpus& corpus) {
-  if (!config.init.empty()) return absl::OkStatus();
   DS_ASSIGN_OR_RETURN(const auto tokenizer, text::MakeTokenizer(corpus.tokenizer()));
   if (tokenizer->vocab_size() <= config.model.vocab) return absl::OkStatus();
   return absl::InvalidArgumentError(StrCat("model.vocab: expected at least ",
@@ -133,17 +135,44 @@ absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
   return data;
 }
 
+// The tensors of config.init, empty when there is none or the run goes on from a checkpoint, which
+// holds everything: the file may be gone by then. config.model becomes their sizes.
+absl::StatusOr<tensors::TensorSet> InitialTensors(const Arguments& arguments,
+                                                  training::RunConfig* config) {
+  if (config->init.empty()) return tensors::TensorSet();
+  if (arguments.resume) {
+    DS_ASSIGN_OR_RETURN(const std::vector<int64_t> checkpoints,
+                        training::ListCheckpoints(arguments.run));
+    const std::string path = arguments.run + "/config.json";
+    if (!checkpoints.empty() && access(path.c_str(), F_OK) == 0) {
+      DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostConfigBytes));
+      DS_ASSIGN_OR_RETURN(const training::RunConfig begun, training::ParseRunConfig(path, text));
+      config->model = begun.model;
+      return tensors::TensorSet();
+    }
+  }
+  DS_ASSIGN_OR_RETURN(tensors::TensorSet initial, tensors::ImportBackbone(config->init));
+  DS_ASSIGN_OR_RETURN(const rwkv::Config found, rwkv::Config::FromTensors(initial));
+  config->model = {.vocab = found.vocab,
+                   .layers = found.layers,
+                   .width = found.width,
+                   .head_size = found.head_size,
+                   .ffn_width = found.ffn_width,
+                   .rank_decay = found.rank_decay,
+                   .rank_iclr = found.rank_iclr,
+                   .rank_value = found.rank_value,
+                   .rank_gate = found.rank_gate};
+  return initial;
+}
+
 absl::StatusOr<std::unique_ptr<training::Learner>> MakeLearner(const training::RunConfig& config,
                                                                const Data& data,
+                                                               const tensors::TensorSet& initial,
                                                                const training::Ranks& ranks) {
   training::LearnerOptions options;
   options.ranks = ranks;
   options.sizes = config.model;
-  tensors::TensorSet initial;
-  if (!config.init.empty()) {
-    DS_ASSIGN_OR_RETURN(initial, tensors::ImportBackbone(config.init));
-    options.initial = &initial;
-  }
+  if (!initial.tensors().empty()) options.initial = &initial;
   options.mode = config.mode;
   options.labels = config.mode == training::TrainingMode::kStateTuning ? data.labels : 0;
   options.optimiser = config.optimiser;
@@ -152,6 +181,8 @@ absl::StatusOr<std::unique_ptr<training::Learner>> MakeLearner(const training::R
   options.threads = config.threads;
   options.micro_batch_rows = config.micro_batch_rows;
   options.bank_slots = data.source->bank_slots();
+  options.batch_tokens = int64_t{config.batch.rows} * config.batch.tokens;
+  options.batch_rows = config.batch.rows;
   options.seed = config.seed;
   options.shared = Shared(config, data);
   return training::MakeBackboneLearner(options);
@@ -176,7 +207,6 @@ absl::StatusOr<int64_t> Publish(const training::PublishConfig& publish,
 absl::Status Train(const Arguments& arguments) {
   // That nobody reads any more what is shown is no reason to lose a run.
   std::signal(SIGPIPE, SIG_IGN);
-  constexpr size_t kMostConfigBytes = 1 << 20;
   DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(arguments.config, kMostConfigBytes));
   DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
   training::Run run;
@@ -187,6 +217,8 @@ absl::Status Train(const Arguments& arguments) {
   }
   run.directory = arguments.run;
   if (run.writes) DS_RETURN_IF_ERROR(CheckCanPublish(run.config));
+  tensors::TensorSet initial;
+  DS_ASSIGN_OR_RETURN(initial, InitialTensors(arguments, &run.config));
   DS_ASSIGN_OR_RETURN(Data data, OpenData(run.config));
   run.validation = std::move(data.validation);
   run.labels = data.labels;
@@ -197,7 +229,8 @@ absl::Status Train(const Arguments& arguments) {
                         ranks.address, ":", ranks.port));
   }
   DS_ASSIGN_OR_RETURN(const std::unique_ptr<training::Learner> learner,
-                      MakeLearner(run.config, data, ranks));
+                      MakeLearner(run.config, data, initial, ranks));
+  initial = {};  // the learner has them
   TrainingMetrics metrics;
   if (run.writes && !arguments.admin_address.empty()) {
     DS_RETURN_IF_ERROR(metrics.Listen(arguments.admin_address));
@@ -234,7 +267,10 @@ absl::Status Train(const Arguments& arguments) {
     display.Note(StrCat("warning: ", StdView(status.message())));
   };
   hooks.stopping = [] { return g_stop.load(); };
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) std::signal(signal, Stop);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    // What nohup, or a shell in the background, had us ignore stays ignored.
+    if (std::signal(signal, Stop) == SIG_IGN) std::signal(signal, SIG_IGN);
+  }
   DS_ASSIGN_OR_RETURN(const training::RunOutcome outcome,
                       training::Train(run, arguments.resume, *learner, *data.source, hooks));
   display.Note(outcome.finished

@@ -248,11 +248,11 @@ int Main(int argc, char** argv) {
   const std::string repository = directory / "repository";
   Publisher publisher(options, repository, directory / "alone");
   publisher.Publish();
-  ServerProcess server(
-      {.repository = repository,
-       .store = directory / "store",
-       .flags = {"--poll-seconds", "0.1", "--max-drain-seconds", "30", "--pool-max-bytes",
-                 kCacheBytes, "--prefix-pool-max-bytes", kCacheBytes}});
+  ServerProcess server({.repository = repository,
+                        .store = directory / "store",
+                        .flags = {"--poll-seconds", "0.1", "--max-drain-seconds", "30",
+                                  "--pool-max-bytes", kCacheBytes, "--prefix-pool-max-bytes",
+                                  kCacheBytes, "--expiry-sweep-seconds", "1"}});
   if (!server.WaitUntilListening()) return 1;
   testing::Session session(server.address());
   session.WaitServing();
@@ -311,6 +311,10 @@ int Main(int argc, char** argv) {
   const std::vector<double> before = TokenTimes(quiet.calls), during = TokenTimes(loaded.calls);
   const double p99_before = Percentile(before, 0.99), p99_during = Percentile(during, 0.99);
   const double growth = last / first - 1;
+  std::vector<double> by_tenth;
+  for (size_t tenth = 0; tenth < 10 && memory.size() >= 10; ++tenth) {
+    by_tenth.push_back(Mean(memory, memory.size() * tenth / 10, memory.size() * (tenth + 1) / 10));
+  }
   const double ratio = p99_before > 0 ? p99_during / p99_before : 0.0;
   // Every second version has a backbone: those that are kept, those whose grace runs, some slack.
   const double backbone_mb = static_cast<double>(FileBytes(publisher.AloneIn(1))) / 1e6;
@@ -333,6 +337,7 @@ int Main(int argc, char** argv) {
       {"memory_mb_first", first},
       {"memory_mb_last", last},
       {"memory_growth", growth},
+      {"memory_mb_by_tenth", by_tenth},
       {"repository_mb_most", disk_most},
       {"repository_mb_allowed", disk_allowed},
       {"ms_a_token_p50", {Percentile(before, 0.5), Percentile(during, 0.5)}},

@@ -78,11 +78,9 @@ SoakLog RunSoakClient(const std::string& address, uint64_t client, double state_
       made = Clock::now();
       state_text = Words(draws, 96);
       v1::HarvestOptions options;
-      *options.mutable_annotations()->mutable_time_to_live() = [] {
-        google::protobuf::Duration minutes;
-        minutes.set_seconds(120);
-        return minutes;
-      }();
+      // Longer than it is used, and short beside the run: the store must not grow all along.
+      options.mutable_annotations()->mutable_time_to_live()->set_seconds(
+          10 + static_cast<int64_t>(5 * state_life_seconds));
       v1::Document document;
       document.set_id("document");
       document.mutable_content()->set_text(state_text);

@@ -371,6 +371,56 @@ TEST_F(TrainTest, ABrokenPipeOrAHangupLosesNothing) {
   EXPECT_FALSE(training::ListCheckpoints(directory_ / "hung").value().empty());
 }
 
+TEST_F(TrainTest, AResumedRunNeedsNoFileThatItBeganFrom) {
+  RunToTheEnd("base");
+  const std::string init = directory_ / "init.safetensors";
+  const auto blobs = std::filesystem::directory_iterator(directory_ / "models/blobs/sha256");
+  std::filesystem::copy_file(blobs->path(), init);
+  config_.erase("publish");
+  config_.erase("model");
+  config_["init"] = init;
+  config_["steps"] = 10;
+  RunToTheEnd("tuned");
+  const nlohmann::json config = nlohmann::json::parse(ReadAll(directory_ / "tuned/config.json"));
+  EXPECT_EQ(config["model"]["width"], 32) << "the sizes are those of the file";
+  std::filesystem::remove(init);
+  config_["steps"] = 20;
+  RunToTheEnd("tuned", {"--resume"});
+  EXPECT_EQ(Losses("tuned").size(), 20u);
+}
+
+TEST_F(TrainTest, WhatNohupHadIgnoredStaysIgnored) {
+  config_["steps"] = 100000;
+  const std::string config = directory_ / "run.json";
+  std::ofstream(config) << config_.dump();
+  ChildProcess process("/bin/bash", {"-c", "trap '' HUP; exec \"$@\"", "bash", DREAMSTATE_TRAINER,
+                                     "train", "--config", config, "--run", directory_ / "run"});
+  WaitForStep("run", 3, process);
+  process.Signal(SIGHUP);
+  WaitForStep("run", Losses("run").rbegin()->first + 20, process);
+  EXPECT_TRUE(process.Running());
+  process.Signal(SIGTERM);
+  EXPECT_EQ(process.Wait(), 0) << process.Errors();
+}
+
+TEST_F(TrainTest, ARunWhoseDirectoryIsTakenAwayEndsBeforeItWritesIntoAnother) {
+  config_["steps"] = 100000;
+  config_["checkpoint"]["every_steps"] = 0;
+  ChildProcess process = Start("run");
+  WaitForStep("run", 3, process);
+  std::filesystem::rename(directory_ / "run", directory_ / "away");
+  EXPECT_EQ(process.Wait(), 1);
+  EXPECT_THAT(process.Errors(), HasSubstr("was removed or replaced"));
+}
+
+TEST_F(TrainTest, ARunThatDoesNotFitTheMemoryIsRefusedWithFigures) {
+  config_["batch"] = {{"rows", 65536}, {"tokens", 1048576}};
+  ChildProcess process = Start("run");
+  EXPECT_EQ(process.Wait(), 1);
+  EXPECT_THAT(process.Errors(),
+              AllOf(HasSubstr("memory: the run needs about"), HasSubstr("batch.rows")));
+}
+
 TEST_F(TrainTest, WhatCannotBePublishedIsSaidBeforeTheFirstStep) {
   const auto refusal = [&] {
     ChildProcess process = Start("run");
