@@ -26,8 +26,9 @@ void WriteCorpus(const std::string& directory, const LabelledTexts& texts) {
   for (const auto& [label, trained] : labels) {
     list.push_back({{"name", label}, {"trained", trained}});
   }
-  Check(WriteFileAtomically(directory + "/corpus.json",
-                            nlohmann::json{{"tokenizer", "byte"}, {"labels", list}}.dump()));
+  Check(WriteFileAtomically(
+      directory + "/corpus.json",
+      nlohmann::json{{"schema", 1}, {"tokenizer", "byte"}, {"labels", list}}.dump()));
   for (const char* split : {"train", "valid", "test"}) {
     std::vector<uint16_t> tokens;
     std::vector<int32_t> sizes;
