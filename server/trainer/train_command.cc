@@ -276,7 +276,8 @@ absl::Status Train(const Arguments& arguments) {
   display.Note(outcome.finished
                    ? StrCat("done: ", outcome.step, " steps, see ", arguments.run)
                    : StrCat("stopped at step ", outcome.step, "; --resume goes on from there"));
-  if (!outcome.published.ok()) {
+  // A run that was stopped has another chance.
+  if (outcome.finished && !outcome.published.ok()) {
     return absl::Status(outcome.published.code(), StrCat("the last publication failed: ",
                                                          StdView(outcome.published.message())));
   }
