@@ -88,18 +88,21 @@ absl::StatusOr<BackboneSizes> CompleteSizes(const BackboneSizes& sizes) {
   return complete;
 }
 
+BackboneSizes SizesOf(const rwkv::Config& config) {
+  return {.vocab = config.vocab,
+          .layers = config.layers,
+          .width = config.width,
+          .head_size = config.head_size,
+          .ffn_width = config.ffn_width,
+          .rank_decay = config.rank_decay,
+          .rank_iclr = config.rank_iclr,
+          .rank_value = config.rank_value,
+          .rank_gate = config.rank_gate};
+}
+
 absl::StatusOr<BackboneSizes> SizesOf(const tensors::TensorSet& set) {
   DS_ASSIGN_OR_RETURN(const rwkv::Config config, rwkv::Config::FromTensors(set));
-  BackboneSizes sizes = {.vocab = config.vocab,
-                         .layers = config.layers,
-                         .width = config.width,
-                         .head_size = config.head_size,
-                         .ffn_width = config.ffn_width,
-                         .rank_decay = config.rank_decay,
-                         .rank_iclr = config.rank_iclr,
-                         .rank_value = config.rank_value,
-                         .rank_gate = config.rank_gate};
-  return CompleteSizes(sizes);
+  return CompleteSizes(SizesOf(config));
 }
 
 std::vector<Parameter> ParametersOf(const BackboneSizes& sizes) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "core/rwkv/config.h"
 #include "core/tensors/tensor_set.h"
 #include "core/training/learner.h"
 #include "core/training/ranks.h"
@@ -21,6 +22,9 @@ struct BackboneSizes {
   int ffn_width = 0;
   int rank_decay = 0, rank_iclr = 0, rank_value = 0, rank_gate = 0;
 };
+
+// Those of a checkpoint, none of them 0.
+BackboneSizes SizesOf(const rwkv::Config& config);
 
 enum class TrainingMode {
   kFull,  // all parameters

@@ -153,15 +153,7 @@ absl::StatusOr<tensors::TensorSet> InitialTensors(const Arguments& arguments,
   }
   DS_ASSIGN_OR_RETURN(tensors::TensorSet initial, tensors::ImportBackbone(config->init));
   DS_ASSIGN_OR_RETURN(const rwkv::Config found, rwkv::Config::FromTensors(initial));
-  config->model = {.vocab = found.vocab,
-                   .layers = found.layers,
-                   .width = found.width,
-                   .head_size = found.head_size,
-                   .ffn_width = found.ffn_width,
-                   .rank_decay = found.rank_decay,
-                   .rank_iclr = found.rank_iclr,
-                   .rank_value = found.rank_value,
-                   .rank_gate = found.rank_gate};
+  config->model = training::SizesOf(found);
   return initial;
 }
 
