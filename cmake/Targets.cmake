@@ -27,9 +27,9 @@ function(dreamstate_test name)
   cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
   dreamstate_binary(${name} SOURCES ${A_SOURCES} DEPENDS ${A_DEPENDS} GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/tests)
-  # What a test may read: files under tests/data, found here and nowhere else.
   # Tests take longer to compile than to run.
   target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  # What a test may read: files under tests/data, found here and nowhere else.
   target_compile_definitions(${name} PRIVATE DREAMSTATE_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
   add_test(NAME ${name} COMMAND ${name})
   if(NOT A_TIMEOUT)

@@ -2,7 +2,11 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
+
 #include "absl/strings/escaping.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
 
 namespace dreamstate {
 
@@ -35,6 +39,23 @@ std::string Sha256::HexDigest() {
 std::string Sha256Hex(std::string_view text) {
   Sha256 hash;
   hash.Update(text);
+  return hash.HexDigest();
+}
+
+absl::StatusOr<std::string> Sha256OfFile(const MappedFile& file, const Stopping& stopping) {
+  // Between two looks: a tenth of a second of work.
+  constexpr size_t kBlockBytes = size_t{64} << 20;
+  Sha256 hash;
+  std::span<const std::byte> left = file.bytes();
+  do {
+    DS_RETURN_IF_ERROR(CheckStopping(stopping));
+    const size_t block = std::min(left.size(), kBlockBytes);
+    hash.Update(left.first(block));
+    left = left.subspan(block);
+    if (file.lost()) {
+      return absl::DataLossError(StrCat(file.path(), ": was cut while it was read"));
+    }
+  } while (!left.empty());
   return hash.HexDigest();
 }
 

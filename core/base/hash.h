@@ -8,6 +8,10 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/statusor.h"
+#include "core/base/file.h"
+#include "core/base/stopping.h"
+
 namespace dreamstate {
 
 // Incremental SHA-256 (OpenSSL). Not thread-safe.
@@ -26,5 +30,7 @@ class Sha256 {
 };
 
 std::string Sha256Hex(std::string_view text);
+// Of a whole file. CANCELLED when it is to stop, DATA_LOSS when the file was cut meanwhile.
+absl::StatusOr<std::string> Sha256OfFile(const MappedFile& file, const Stopping& stopping = {});
 
 }  // namespace dreamstate

@@ -49,6 +49,11 @@ absl::Status WithFieldPrefix(absl::Status status, std::string_view prefix) {
   return result;
 }
 
+absl::Status WithPrefix(std::string_view prefix, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), StrCat(prefix, ": ", StdView(status.message())));
+}
+
 absl::Status ResourceError(absl::StatusCode code, std::string_view type, std::string_view name,
                            std::string_view message) {
   absl::Status status(code, StrCat(type, " ", name, ": ", message));

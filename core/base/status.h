@@ -21,6 +21,9 @@ absl::Status FieldError(std::string_view field, std::string_view message);
 // statuses unchanged.
 absl::Status WithFieldPrefix(absl::Status status, std::string_view prefix);
 
+// The same status with "prefix: " before its message; OK stays OK.
+absl::Status WithPrefix(std::string_view prefix, const absl::Status& status);
+
 // NOT_FOUND / DATA_LOSS / ALREADY_EXISTS about a named resource; `type` is "state", "model", …
 absl::Status ResourceError(absl::StatusCode code, std::string_view type, std::string_view name,
                            std::string_view message);

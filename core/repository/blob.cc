@@ -23,20 +23,10 @@ absl::Status Damaged(const std::string& path, std::string_view problem) {
   return ResourceError(absl::StatusCode::kDataLoss, "blob", path, problem);
 }
 
-// Of what is hashed between two looks at whether to stop: a tenth of a second of work.
-constexpr size_t kHashBlockBytes = size_t{64} << 20;
-
 absl::StatusOr<std::string> HashOf(const MappedFile& file, const Stopping& stopping) {
-  Sha256 hash;
-  std::span<const std::byte> left = file.bytes();
-  do {
-    DS_RETURN_IF_ERROR(CheckStopping(stopping));
-    const size_t block = std::min(left.size(), kHashBlockBytes);
-    hash.Update(left.first(block));
-    left = left.subspan(block);
-    if (file.lost()) return Damaged(file.path(), "was cut while it was read");
-  } while (!left.empty());
-  return hash.HexDigest();
+  absl::StatusOr<std::string> hash = Sha256OfFile(file, stopping);
+  if (absl::IsDataLoss(hash.status())) return Damaged(file.path(), "was cut while it was read");
+  return hash;
 }
 
 absl::StatusOr<tensors::TensorSet> ParseBlob(std::shared_ptr<const MappedFile> file) {

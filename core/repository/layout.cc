@@ -16,8 +16,8 @@ std::optional<int64_t> VersionBefore(std::string_view name, std::string_view suf
   name.remove_suffix(suffix.size());
   int64_t version = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), version);
-  // One spelling a number; the next one must exist.
-  if (error != std::errc() || StrCat(version) != name || version < 1 || version == INT64_MAX) {
+  // One spelling a number.
+  if (error != std::errc() || StrCat(version) != name || version < 1 || version > kMostVersion) {
     return std::nullopt;
   }
   return version;

@@ -25,6 +25,8 @@ std::string PinPath(const std::string& repository, const std::string& model);
 // Where a manifest lies while it is being retired: no version any more, and still naming its blobs.
 std::string RetiredPath(const std::string& repository, const std::string& model, int64_t version);
 
+// The highest number that a version can have: the next one must exist.
+inline constexpr int64_t kMostVersion = INT64_MAX - 1;
 // The version whose manifest has this file name; nothing for any other name.
 std::optional<int64_t> VersionOfFile(std::string_view name);
 // The same for the names that RetiredPath gives.

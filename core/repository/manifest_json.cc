@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "core/base/json.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/repository/layout.h"
@@ -133,30 +134,6 @@ class Fields {
   const json& object_;
 };
 
-absl::StatusOr<json> ParseObject(std::string_view source, std::string_view text) {
-  // The parser would take a NUL for the end of the text and leave the rest unread.
-  if (text.find('\0') != std::string_view::npos) {
-    return absl::InvalidArgumentError(
-        StrCat("manifest: expected a JSON object, found a NUL in it (", source, ")"));
-  }
-  bool too_deep = false;
-  const auto watch = [&too_deep](int depth, json::parse_event_t, json&) {
-    too_deep = too_deep || depth > kMaxDepth;
-    return !too_deep;
-  };
-  json object = json::parse(text.begin(), text.end(), watch, /*allow_exceptions=*/false);
-  if (too_deep) {
-    return absl::InvalidArgumentError(
-        StrCat("manifest: expected nesting of at most ", kMaxDepth, ", found more (", source, ")"));
-  }
-  if (!object.is_object()) {
-    return absl::InvalidArgumentError(
-        StrCat("manifest: expected a JSON object, found ",
-               object.is_discarded() ? "a syntax error" : Shown(object), " (", source, ")"));
-  }
-  return object;
-}
-
 absl::Status ReadComponents(std::string_view source, const json& root, Manifest* manifest) {
   const Fields fields(source, "", root);
   const auto list = root.find("components");
@@ -202,8 +179,8 @@ absl::Status ReadSelfTest(std::string_view source, const json& root, SelfTest* t
     // More than a nat a token would let any model pass.
     if (!value.is_number() || !(value.get<double>() > 0) ||
         value.get<double>() > static_cast<double>(test->tokens.size())) {
-      return test_fields.Refuse(
-          "tolerance", StrCat("a positive number for each weight format, at most 1 a token"));
+      return test_fields.Refuse("tolerance",
+                                "a positive number for each weight format, at most 1 a token");
     }
   }
   return absl::OkStatus();
@@ -247,7 +224,8 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view source, std::string_view
     return absl::InvalidArgumentError(StrCat("manifest: expected at most ", kMaxManifestBytes,
                                              " bytes, found ", text.size(), " (", source, ")"));
   }
-  DS_ASSIGN_OR_RETURN(const json root, ParseObject(source, text));
+  DS_ASSIGN_OR_RETURN(const json root,
+                      ParseJsonObject(StrCat("manifest ", source), text, kMaxDepth));
   const Fields fields(source, "", root);
   Manifest manifest;
   DS_RETURN_IF_ERROR(fields.Integer<int32_t>("schema", 1, &manifest.schema));
@@ -275,9 +253,10 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view source, std::string_view
   DS_RETURN_IF_ERROR(fields.Text("created", &created));
   std::string ignored;
   // Years that others can read, too: RFC 3339 and protobuf have four digits.
+  const absl::Time year_1 = absl::FromCivil(absl::CivilYear(1), absl::UTCTimeZone());
+  const absl::Time year_10000 = absl::FromCivil(absl::CivilYear(10000), absl::UTCTimeZone());
   if (!absl::ParseTime(absl::RFC3339_full, created, &manifest.created, &ignored) ||
-      manifest.created < absl::FromUnixSeconds(-62135596800) ||
-      manifest.created >= absl::FromUnixSeconds(253402300800)) {
+      manifest.created < year_1 || manifest.created >= year_10000) {
     return fields.Refuse("created", "a time such as 2026-01-31T12:00:00Z");
   }
   return manifest;

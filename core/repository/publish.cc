@@ -85,11 +85,11 @@ absl::StatusOr<Manifest> Repository::Publish(Manifest manifest,
     if (newest.manifest != nullptr && !allow_losing_components) {
       DS_RETURN_IF_ERROR(CheckKeepsComponents(*newest.manifest, manifest));
     }
-    manifest.version = newest.version + 1;
-    if (!VersionOfFile(StrCat(manifest.version, ".json"))) {
+    if (newest.version >= kMostVersion) {
       return absl::FailedPreconditionError(
           StrCat("model ", manifest.model, ": no number is left above version ", newest.version));
     }
+    manifest.version = newest.version + 1;
     // What a reader would refuse is not published.
     DS_RETURN_IF_ERROR(
         ParseManifest("the manifest to publish", SerializeManifest(manifest)).status());

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <map>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -17,6 +16,7 @@
 #include "core/tensors/safetensors.h"
 #include "core/training/backbone.h"
 #include "core/training/fork_on_torch.h"
+#include "core/training/learner_memory.h"
 #include "core/training/learner_options.h"
 #include "core/training/loss.h"
 #include "core/training/optimiser.h"
@@ -89,44 +89,6 @@ absl::Status CheckBatch(const Batch& batch, int vocab, int bank_slots, int label
 
 bool HasBf16(torch::Device device) {
   return device.is_cuda() || kernels::ActiveIsa() >= kernels::Isa::kAvx512Bf16;
-}
-
-// What a step keeps for its backward pass, in bytes a token, layer and channel: measured by
-// training_benchmark (L4 D256) with bf16 and with fp32 products.
-constexpr int64_t kBytesKept = 120, kBytesKeptFp32 = 170;
-
-absl::Status CheckMemory(const LearnerOptions& options, const BackboneSizes& sizes, bool bf16,
-                         std::optional<int64_t> available) {
-  if (!available) return absl::OkStatus();
-  const int64_t layers = sizes.layers, width = sizes.width;
-  const int64_t state = layers * (2 * width + width * sizes.head_size);
-  int64_t parameters = 0;
-  for (const Parameter& parameter : ParametersOf(sizes)) parameters += parameter.elements;
-  // fp32 values and gradients, and two moments of what is trained.
-  const int64_t tuned = options.mode == TrainingMode::kStateTuning ? options.labels * state : 0;
-  const int64_t model = 8 * parameters + (tuned > 0 ? 16 * tuned : 8 * parameters);
-  const int64_t bank = 4 * options.bank_slots * state;
-  const int64_t rows = options.batch_rows / std::max(1, options.ranks.size);
-  const int64_t at_once = options.micro_batch_rows > 0
-                              ? std::min<int64_t>(options.micro_batch_rows, rows)
-                              : std::max<int64_t>(rows, 1);
-  const int64_t tokens = options.batch_tokens / std::max(1, options.batch_rows) * at_once;
-  // Three batches are there: the one at hand, the next one, and the one that is made.
-  constexpr int64_t kBytesOfBatchToken = 3 * 2 * sizeof(int32_t);
-  const double step =
-      static_cast<double>(tokens) * static_cast<double>(layers * width) *
-          static_cast<double>(bf16 ? kBytesKept : kBytesKeptFp32) +
-      static_cast<double>(options.batch_tokens) * static_cast<double>(kBytesOfBatchToken);
-  const double need = static_cast<double>(model + bank) + step;
-  if (need <= static_cast<double>(*available)) return absl::OkStatus();
-  const auto shown = [](double bytes) {
-    return ShowBytes(static_cast<int64_t>(std::min(bytes, 9e18)));
-  };
-  return absl::ResourceExhaustedError(
-      StrCat("memory: the run needs about ", shown(need), " (model and optimiser ",
-             shown(static_cast<double>(model)), ", kept states ", shown(static_cast<double>(bank)),
-             ", a step of ", tokens, " tokens at once ", shown(step), "), ", ShowBytes(*available),
-             " are left; make model, batch.rows, batch.tokens or batch.micro_batch_rows smaller"));
 }
 
 class BackboneLearner : public Learner {

@@ -30,6 +30,11 @@ struct Row {
   int32_t label = -1;
 };
 
+struct BatchShape {
+  int rows = 8;
+  int tokens = 512;
+};
+
 // The GLOBAL batch of a step: with several ranks each rank trains on its own rows of it
 // (rank, rank + world size, ...), so that the same batch means the same step on any number of
 // ranks.

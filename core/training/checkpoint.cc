@@ -35,10 +35,7 @@ absl::Status Remove(const std::string& path) {
 
 absl::StatusOr<std::string> FileDigest(const std::string& path) {
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
-  Sha256 hash;
-  hash.Update(file->bytes());
-  if (file->lost()) return absl::DataLossError(StrCat(path, ": was cut while it was read"));
-  return hash.HexDigest();
+  return Sha256OfFile(*file);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "core/rwkv/config.h"
 #include "core/tensors/tensor_set.h"
+#include "core/training/batch.h"
 #include "core/training/learner.h"
 #include "core/training/ranks.h"
 
@@ -54,12 +55,8 @@ struct LearnerOptions {
   // same gradient.
   int micro_batch_rows = 0;
   int bank_slots = 0;
-  // Tokens of a global batch: what a step takes of memory is compared with what is left.
-  int64_t batch_tokens = 0;
-  int batch_rows = 1;
-  uint64_t seed = 0;
-  // Several ranks train one model: each computes its rows of a batch (rank, rank + size, ...).
-  Ranks ranks;
+  // Of the global batches: what a step takes of memory is compared with what is left.
+  BatchShape batch = {.rows = 0, .tokens = 0};
   // What all ranks must have alike (the run's config, the corpus); compared when they join.
   std::string shared;
 };

@@ -167,7 +167,7 @@ class Loop {
  private:
   absl::Status Begin(bool resume) {
     DS_ASSIGN_OR_RETURN(const std::vector<int64_t> checkpoints, ListCheckpoints(run_.directory));
-    const std::string config_path = run_.directory + "/config.json";
+    const std::string config_path = RunConfigPath(run_.directory);
     const bool begun = !checkpoints.empty() || access(config_path.c_str(), F_OK) == 0;
     if (!resume && run_.writes && begun) {
       return absl::FailedPreconditionError(
@@ -175,7 +175,7 @@ class Loop {
     }
     if (!checkpoints.empty()) {
       step_ = checkpoints.back();
-      DS_RETURN_IF_ERROR(CheckFitsRun(config_path));
+      DS_RETURN_IF_ERROR(CheckFitsRun());
       const auto restored_or = RestoreCheckpoint(run_.directory, step_, learner_);
       if (!restored_or.ok()) return WithOlder(restored_or.status(), checkpoints);
       const RestoredCheckpoint& restored = *restored_or;
@@ -215,12 +215,11 @@ class Loop {
   }
 
   // That the run was begun with a config that this one continues.
-  absl::Status CheckFitsRun(const std::string& path) const {
-    if (access(path.c_str(), F_OK) != 0) return absl::OkStatus();
-    constexpr size_t kMostBytes = size_t{1} << 20;
-    DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostBytes));
-    DS_ASSIGN_OR_RETURN(const RunConfig begun, ParseRunConfig(path, text));
-    return CheckContinues(begun, config_);
+  absl::Status CheckFitsRun() const {
+    const absl::StatusOr<RunConfig> begun = ReadRunConfig(run_.directory);
+    if (absl::IsNotFound(begun.status())) return absl::OkStatus();
+    DS_RETURN_IF_ERROR(begun.status());
+    return CheckContinues(*begun, config_);
   }
 
   // A damaged checkpoint is no dead end.

@@ -77,12 +77,12 @@ struct Run {
   bool writes = true;
 };
 
-// A log line, curves or a checkpoint that cannot be written are tried again while there are steps
-// left; only the checkpoint at the end, or when it was told to stop, must succeed.
 // Continues the newest checkpoint of the directory when there is one, else begins. `resume` false:
 // FAILED_PRECONDITION when the directory holds a run, and when ranks go on from different
 // checkpoints; INVALID_ARGUMENT naming the key when the config does not fit the run. DATA_LOSS
 // naming the last good checkpoint when the run diverges (a loss that is not finite, or jumps).
+// A log line, curves or a checkpoint that cannot be written are tried again while there are steps
+// left; only the checkpoint at the end, or when it was told to stop, must succeed.
 absl::StatusOr<RunOutcome> Train(const Run& run, bool resume, Learner& learner, BatchSource& source,
                                  const RunHooks& hooks);
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/nearest.h"
 #include "core/base/status.h"
@@ -243,6 +244,14 @@ absl::StatusOr<RunConfig> ParseRunConfig(std::string_view source, std::string_vi
   config.bf16 = precision == "bf16";
   DS_RETURN_IF_ERROR(CheckTogether(source, config));
   return config;
+}
+
+std::string RunConfigPath(const std::string& run) { return run + "/config.json"; }
+
+absl::StatusOr<RunConfig> ReadRunConfig(const std::string& run) {
+  const std::string path = RunConfigPath(run);
+  DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostRunConfigBytes));
+  return ParseRunConfig(path, text);
 }
 
 std::string SerializeRunConfig(const RunConfig& config) {

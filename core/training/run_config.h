@@ -64,9 +64,15 @@ struct RunConfig {
   int64_t log_every_steps = 1;
 };
 
+inline constexpr size_t kMostRunConfigBytes = size_t{1} << 20;
+
 // INVALID_ARGUMENT naming `source`, the key, what was expected and found; an unknown key comes with
 // the nearest known one.
 absl::StatusOr<RunConfig> ParseRunConfig(std::string_view source, std::string_view json);
+
+// The config of a run's directory, as the run was begun. NOT_FOUND when it has none.
+absl::StatusOr<RunConfig> ReadRunConfig(const std::string& run);
+std::string RunConfigPath(const std::string& run);
 
 // All keys with their values, as ParseRunConfig reads them.
 std::string SerializeRunConfig(const RunConfig& config);

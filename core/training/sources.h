@@ -13,11 +13,6 @@
 
 namespace dreamstate::training {
 
-struct BatchShape {
-  int rows = 8;
-  int tokens = 512;
-};
-
 // Windows at random positions of the training split's stream of documents.
 absl::StatusOr<std::unique_ptr<BatchSource>> MakeUniformSource(std::shared_ptr<const Corpus> corpus,
                                                                const BatchShape& shape,

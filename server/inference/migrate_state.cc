@@ -107,9 +107,10 @@ class Migration final : public HarvestSink, public std::enable_shared_from_this<
                  " serves: it needs no migration"));
     }
     DocumentTask task = {.id = StateResourceName(id)};
-    if (record->token_count > kMostMigratingTokens) {
-      return Lost(task.id, StrCat("it has read ", record->token_count, " tokens, at most ",
-                                  kMostMigratingTokens, " are read again"));
+    const int64_t most = context_.limits.max_migrating_tokens;
+    if (record->token_count > most) {
+      return Lost(task.id, StrCat("it has read ", record->token_count, " tokens, at most ", most,
+                                  " are read again (--migrate-max-tokens of the server)"));
     }
     DS_ASSIGN_OR_RETURN(place_, room_.Take(std::max<int64_t>(record->token_count, 1)));
     DS_ASSIGN_OR_RETURN(task.tokens, AllTokens(*context_.store, metrics_, call_, record));

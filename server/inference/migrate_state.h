@@ -3,7 +3,6 @@
 // harvest: bulk work of the model's scheduler.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 
 #include "absl/status/status.h"
@@ -15,12 +14,8 @@
 
 namespace dreamstate::server {
 
-// Tokens that may wait to be read again, or be read, at once: four bytes each. A state that has
-// read more is not migrated.
-inline constexpr int64_t kMostMigratingTokens = int64_t{8} << 20;
-
 // Starts it, on the executor; what is named lives until `done` is called, once, anywhere. `room`
-// has kMostMigratingTokens.
+// has limits.max_migrating_tokens: those of migrations that wait or are read take four bytes each.
 void MigrateState(const ServingContext& context, Metrics* metrics, Places* room,
                   const grpc::CallbackServerContext* call, const v1::MigrateStateRequest& request,
                   v1::State* response, std::function<void(absl::Status)> done);

@@ -92,6 +92,8 @@ const std::vector<Option>& Table() {
       {"queue_limit", &Options::queue_limit,
        "calls that wait for a place; more answer RESOURCE_EXHAUSTED", 1, 1000000},
       {"prompt_max_tokens", &Options::prompt_max_tokens, "tokens of one text", 1, 1 << 30},
+      {"migrate_max_tokens", &Options::migrate_max_tokens,
+       "tokens of states that migrate, all together", 1, 1 << 30},
       {"message_max_bytes", &Options::message_max_bytes, "size of one gRPC message, bytes", 1 << 16,
        std::numeric_limits<int32_t>::max()},
       {"reader_stall_seconds", &Options::reader_stall_seconds,

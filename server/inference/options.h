@@ -34,6 +34,7 @@ struct Options {
   int64_t max_sequences = 64;
   int64_t queue_limit = 256;
   int64_t prompt_max_tokens = int64_t{1} << 20;
+  int64_t migrate_max_tokens = int64_t{8} << 20;
   int64_t message_max_bytes = int64_t{16} << 20;
   double reader_stall_seconds = 30;
   double stream_silence_seconds = 60;

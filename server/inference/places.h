@@ -1,4 +1,4 @@
-// Bounds how many calls of one kind run at once. Thread-safe.
+// Bounds how many calls of one kind run at once, or how much they hold together. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -24,7 +24,7 @@ class Places {
   absl::StatusOr<Place> Take(int64_t count = 1) {
     if (taken_->fetch_add(count) > most_ - count) {
       taken_->fetch_sub(count);
-      return QuotaError(subject_, StrCat("at most ", most_, " run at once"), absl::Seconds(1));
+      return QuotaError(subject_, StrCat("at most ", most_, " at once"), absl::Seconds(1));
     }
     return Place(nullptr, [taken = taken_, count](void*) { taken->fetch_sub(count); });
   }

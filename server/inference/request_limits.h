@@ -12,6 +12,7 @@ struct RequestLimits {
   int64_t max_message_bytes = int64_t{16} << 20;
   // Tokens of a prompt, context, target or document.
   int64_t max_text_tokens = 1 << 20;
+  int64_t max_migrating_tokens = 8 << 20;  // of states that migrate, all together
 
   int max_branches = 64;
   int max_generated_tokens = 1 << 20;

@@ -88,6 +88,7 @@ RequestLimits Limits(const Options& options) {
   RequestLimits limits;
   limits.max_message_bytes = options.message_max_bytes;
   limits.max_text_tokens = options.prompt_max_tokens;
+  limits.max_migrating_tokens = options.migrate_max_tokens;
   limits.reader_stall = absl::Seconds(options.reader_stall_seconds);
   limits.stream_silence = absl::Seconds(options.stream_silence_seconds);
   return limits;

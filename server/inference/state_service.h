@@ -7,7 +7,6 @@
 #include "dreamstate/v1/state_service.grpc.pb.h"
 #include "server/inference/harvest.h"
 #include "server/inference/metrics.h"
-#include "server/inference/migrate_state.h"
 #include "server/inference/places.h"
 #include "server/inference/request_memory.h"
 #include "server/inference/serving_context.h"
@@ -72,7 +71,7 @@ class StateService final : public v1::StateService::CallbackService {
   const std::shared_ptr<RequestMemory> memory_;
   Harvester harvester_;
   Places geometry_{"descriptions and comparisons of states", 2};
-  Places migrating_tokens_{"tokens of states that migrate", kMostMigratingTokens};
+  Places migrating_tokens_{"tokens of states that migrate", context_.limits.max_migrating_tokens};
   StateUploads uploads_;
   StateDownloads downloads_;
 };

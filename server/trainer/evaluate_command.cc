@@ -41,9 +41,9 @@ struct Arguments {
 
 // A file is put in place whole, which would take the place of a device or a pipe as well.
 absl::Status CheckIsFile(std::string_view flag, const std::string& path) {
+  if (path.empty()) return absl::OkStatus();
   std::error_code error;
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (path.empty()) return absl::OkStatus();
   if (!folder.empty() && !std::filesystem::is_directory(folder, error)) {
     return absl::NotFoundError(StrCat(flag, ": ", folder.string(), " is no directory"));
   }

@@ -46,8 +46,6 @@ struct Arguments {
   bool resume = false;
 };
 
-constexpr size_t kMostConfigBytes = 1 << 20;
-
 std::atomic<bool> g_stop = false;
 void Stop(int) { g_stop = true; }
 
@@ -81,16 +79,12 @@ std::string Shared(const training::RunConfig& config, const Data& data) {
 absl::Status CheckCanPublish(const training::RunConfig& config) {
   const training::PublishConfig& publish = config.publish;
   if (publish.repository.empty()) return absl::OkStatus();
-  const auto named = [](std::string_view key, const absl::Status& status) {
-    return status.ok() ? status
-                       : absl::Status(status.code(), StrCat(key, ": ", StdView(status.message())));
-  };
-  DS_RETURN_IF_ERROR(named("publish.model", repository::ValidateModelName(publish.model)));
-  DS_RETURN_IF_ERROR(
-      named("publish.repository", repository::Repository::Create(publish.repository).status()));
+  DS_RETURN_IF_ERROR(WithPrefix("publish.model", repository::ValidateModelName(publish.model)));
+  DS_RETURN_IF_ERROR(WithPrefix("publish.repository",
+                                repository::Repository::Create(publish.repository).status()));
   // A task's tokens are no text's.
   if (config.data.source != "task") return absl::OkStatus();
-  return named("publish", CheckHasTokenizer(config.model.vocab));
+  return WithPrefix("publish", CheckHasTokenizer(config.model.vocab));
 }
 
 absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
@@ -126,9 +120,8 @@ absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
     auto windows = training::HeldOutWindows(*data.corpus, training::Split::kValid, window,
                                             config.validation.windows_per_label);
     if (!windows.ok()) {
-      return absl::Status(windows.status().code(),
-                          StrCat("validation.tokens: ", StdView(windows.status().message()),
-                                 "; validation.every_steps 0 goes without"));
+      return WithPrefix("validation.tokens (validation.every_steps 0 goes without)",
+                        windows.status());
     }
     data.validation = *std::move(windows);
   }
@@ -143,11 +136,10 @@ absl::StatusOr<tensors::TensorSet> InitialTensors(const Arguments& arguments,
   if (arguments.resume) {
     DS_ASSIGN_OR_RETURN(const std::vector<int64_t> checkpoints,
                         training::ListCheckpoints(arguments.run));
-    const std::string path = arguments.run + "/config.json";
-    if (!checkpoints.empty() && access(path.c_str(), F_OK) == 0) {
-      DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostConfigBytes));
-      DS_ASSIGN_OR_RETURN(const training::RunConfig begun, training::ParseRunConfig(path, text));
-      config->model = begun.model;
+    const absl::StatusOr<training::RunConfig> begun = training::ReadRunConfig(arguments.run);
+    if (!checkpoints.empty() && !absl::IsNotFound(begun.status())) {
+      DS_RETURN_IF_ERROR(begun.status());
+      config->model = begun->model;
       return tensors::TensorSet();
     }
   }
@@ -173,8 +165,7 @@ absl::StatusOr<std::unique_ptr<training::Learner>> MakeLearner(const training::R
   options.threads = config.threads;
   options.micro_batch_rows = config.micro_batch_rows;
   options.bank_slots = data.source->bank_slots();
-  options.batch_tokens = int64_t{config.batch.rows} * config.batch.tokens;
-  options.batch_rows = config.batch.rows;
+  options.batch = config.batch;
   options.seed = config.seed;
   options.shared = Shared(config, data);
   return training::MakeBackboneLearner(options);
@@ -199,7 +190,8 @@ absl::StatusOr<int64_t> Publish(const training::PublishConfig& publish,
 absl::Status Train(const Arguments& arguments) {
   // That nobody reads any more what is shown is no reason to lose a run.
   std::signal(SIGPIPE, SIG_IGN);
-  DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(arguments.config, kMostConfigBytes));
+  DS_ASSIGN_OR_RETURN(const std::string text,
+                      ReadFile(arguments.config, training::kMostRunConfigBytes));
   DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
   training::Run run;
   run.writes = ranks.rank == 0;
@@ -269,11 +261,8 @@ absl::Status Train(const Arguments& arguments) {
                    ? StrCat("done: ", outcome.step, " steps, see ", arguments.run)
                    : StrCat("stopped at step ", outcome.step, "; --resume goes on from there"));
   // A run that was stopped has another chance.
-  if (outcome.finished && !outcome.published.ok()) {
-    return absl::Status(outcome.published.code(), StrCat("the last publication failed: ",
-                                                         StdView(outcome.published.message())));
-  }
-  return absl::OkStatus();
+  if (!outcome.finished) return absl::OkStatus();
+  return WithPrefix("the last publication failed", outcome.published);
 }
 
 }  // namespace

@@ -105,6 +105,22 @@ TEST_F(Migrate, AStateBecomesWhatItsTokensHarvestOnTheNewBackbone) {
   EXPECT_EQ(on.token_count(), child.token_count());
 }
 
+TEST_F(Migrate, TokensBeyondTheLimitAreNotHeld) {
+  Start({"--migrate-max-tokens", "30"});
+  const v1::State small = Harvest("A short text", /*keep_tokens=*/true);
+  const v1::State large = Harvest(kText, /*keep_tokens=*/true);
+  PublishTwoMore();
+  v1::State moved;
+  const grpc::Status status = MigrateState(large.name(), &moved);
+  EXPECT_EQ(status.error_code(), StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), AllOf(HasSubstr(large.name()), HasSubstr("at most 30")));
+  // One after another, what each took is given back.
+  for (int i = 0; i < 4; ++i) {
+    const grpc::Status again = MigrateState(small.name(), &moved);
+    EXPECT_TRUE(again.ok()) << again.error_message();
+  }
+}
+
 TEST_F(Migrate, WhatCannotMoveSaysWhy) {
   Start();
   const v1::State without = Harvest(kText, /*keep_tokens=*/false);

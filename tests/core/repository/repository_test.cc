@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -13,6 +14,7 @@
 namespace dreamstate::repository {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::ReadAll;
@@ -166,6 +168,27 @@ TEST_F(Verify, FindsAChangedByteAnywhere) {
                       ? ""
                       : "expected SHA-256 " + manifest_.components[0].file_sha256);
   }
+}
+
+TEST_F(Verify, AFileThatIsNoneIsRefusedBeforeAllOfItIsRead) {
+  WriteAll(blob_, std::string(contents_.size(), '\0'));
+  int asked = 0;
+  const auto loaded = repository_->LoadComponent(manifest_, "backbone", [&] {
+    ++asked;
+    return false;
+  });
+  EXPECT_EQ(loaded.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(asked, 0);
+}
+
+TEST_F(Verify, AFileThatIsCutWhileItIsReadIsRefused) {
+  const auto loaded = repository_->LoadComponent(manifest_, "backbone", [&] {
+    std::filesystem::resize_file(blob_, 0);
+    return false;
+  });
+  EXPECT_EQ(loaded.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(loaded.status().message()),
+              AllOf(HasSubstr(blob_), HasSubstr("was cut while it was read")));
 }
 
 TEST_F(Verify, FindsTensorsThatAreNotTheFingerprints) {

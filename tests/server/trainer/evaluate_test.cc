@@ -1,4 +1,7 @@
 // `dreamstate-trainer evaluate backbone` on a small corpus with the model that ships.
+#include <sys/stat.h>
+
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -132,6 +135,19 @@ TEST_F(EvaluateTest, RefusalsSayWhatIsWrong) {
   EXPECT_THAT(
       refusal(Arguments(StrCat("--checkpoint '", kTiny, "' --separator-token 256")), kFailed),
       HasSubstr("separator token: expected 0 to 255, found 256"));
+}
+
+TEST_F(EvaluateTest, WhatIsNoFileIsNotReplaced) {
+  const std::string pipe = directory_ / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  for (const char* flag : {"--markdown", "--picture"}) {
+    const Result result = RunTrainer(StrCat(FromRepository(), " ", flag, " '", pipe, "'"));
+    EXPECT_EQ(result.code, 1);
+    EXPECT_THAT(result.err, HasSubstr(StrCat(flag, ": expected a file or nothing there yet")));
+    EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  }
+  EXPECT_THAT(RunTrainer(StrCat(FromRepository(), " --markdown /nowhere/table.md")).err,
+              HasSubstr("--markdown: /nowhere is no directory"));
 }
 
 TEST_F(EvaluateTest, ACorpusOfAnotherTokenizerIsRefused) {

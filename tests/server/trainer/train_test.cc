@@ -69,6 +69,11 @@ class TrainTest : public ::testing::Test {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return ChildProcess(DREAMSTATE_TRAINER, std::move(arguments), environment);
   }
+  // What torchrun sets for one of two ranks.
+  static std::vector<std::string> OfTwoRanks(const char* rank, const std::string& port) {
+    return {StrCat("RANK=", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+            StrCat("MASTER_PORT=", port), "GLOO_SOCKET_IFNAME=lo"};
+  }
   void RunToTheEnd(const std::string& name, std::vector<std::string> more = {}) {
     ChildProcess process = Start(name, std::move(more));
     ASSERT_EQ(process.Wait(), 0) << process.Errors();
@@ -289,9 +294,7 @@ TEST_F(TrainTest, TwoRanksGiveTheResultOfOne) {
   const std::string port = std::to_string(FreePort());
   std::vector<ChildProcess> ranks;
   for (const char* rank : {"0", "1"}) {
-    ranks.push_back(Start("two", {},
-                          {StrCat("RANK=", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
-                           StrCat("MASTER_PORT=", port), "GLOO_SOCKET_IFNAME=lo"}));
+    ranks.push_back(Start("two", {}, OfTwoRanks(rank, port)));
   }
   for (ChildProcess& rank : ranks) EXPECT_EQ(rank.Wait(), 0) << rank.Errors();
   EXPECT_EQ(ranks[1].Output(), "");
@@ -302,9 +305,7 @@ TEST_F(TrainTest, TwoRanksGiveTheResultOfOne) {
 TEST_F(TrainTest, OneRankThatIsToldToStopStopsBothAndALostOneIsNamed) {
   config_["steps"] = 100000;
   const auto start = [&](const std::string& name, const char* rank, const std::string& port) {
-    return Start(name, {},
-                 {StrCat("RANK=", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
-                  StrCat("MASTER_PORT=", port), "GLOO_SOCKET_IFNAME=lo"});
+    return Start(name, {}, OfTwoRanks(rank, port));
   };
   {
     const std::string port = std::to_string(FreePort());
@@ -330,13 +331,9 @@ TEST_F(TrainTest, RanksThatDifferAreRefused) {
                         const std::function<void()>& between,
                         const std::vector<std::string>& more = {}) {
     const std::string port = std::to_string(FreePort());
-    const auto environment = [&](const char* rank) -> std::vector<std::string> {
-      return {StrCat("RANK=", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
-              StrCat("MASTER_PORT=", port), "GLOO_SOCKET_IFNAME=lo"};
-    };
-    ChildProcess first = Start(first_run, more, environment("0"));
+    ChildProcess first = Start(first_run, more, OfTwoRanks("0", port));
     between();
-    ChildProcess second = Start(second_run, more, environment("1"));
+    ChildProcess second = Start(second_run, more, OfTwoRanks("1", port));
     EXPECT_EQ(first.Wait(), 1) << first.Output();
     EXPECT_EQ(second.Wait(), 1) << second.Output();
     return first.Errors();
