@@ -30,6 +30,10 @@ absl::StatusOr<std::string> TargetOf(absl::string_view address) {
           absl::StrCat("not an address: '", OneLine(address), "'; expected host:port"));
     }
   }
+  if (absl::StartsWith(address, "http://") || absl::StartsWith(address, "https://")) {
+    return absl::InvalidArgumentError(absl::StrCat("not an address: '", OneLine(address),
+                                                   "'; expected host:port, without http://"));
+  }
   // A bare host or [IPv6 address] gets our port; gRPC would take 443.
   const bool bare = !absl::StrContains(address, ':') || absl::EndsWith(address, "]");
   return bare ? absl::StrCat(address, ":", kDefaultPort) : std::string(address);

@@ -132,7 +132,8 @@ std::string OneLine(absl::string_view text) {
     if (byte < 0x20 || byte == 0x7f) line[i] = ' ';
     // C1 controls, U+0080 to U+009F.
     if (byte == 0xc2 && i + 1 < line.size() && static_cast<unsigned char>(line[i + 1]) < 0xa0) {
-      line.replace(i, 2, " ");
+      line.erase(i, 1);
+      line[i] = ' ';
     }
   }
   return line;

@@ -42,6 +42,25 @@ std::string Explanation(const absl::Status& status, const Session& session,
   return client::Explain(status);
 }
 
+// What is wrong with a command line, for a person: a flag that does not exist is named alone,
+// without the words that CLI11 then no longer knows what to do with.
+std::string UsageMessage(const CLI::App& app, const CLI::ParseError& error) {
+  std::string command = app.get_name();
+  for (auto chosen = app.get_subcommands(); !chosen.empty();
+       chosen = chosen.front()->get_subcommands()) {
+    absl::StrAppend(&command, " ", chosen.front()->get_name());
+  }
+  std::string what = error.what();
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    for (const std::string& word : app.remaining(/*recurse=*/true)) {
+      if (word.size() < 2 || word[0] != '-') continue;
+      what = absl::StrCat("unknown flag ", word.substr(0, word.find('=')));
+      break;
+    }
+  }
+  return absl::StrCat(what, "; \"", command, " --help\" says what there is");
+}
+
 int Main(int argc, char** argv) {
   // gRPC's own log would mix with our one-line errors.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
@@ -82,14 +101,16 @@ int Main(int argc, char** argv) {
   } catch (const CLI::RequiredError& error) {
     const std::vector<std::string> unknown = app.remaining();
     if (unknown.empty()) {
-      app.exit(error);
+      session.output().Error(UsageMessage(app, error));
     } else {
       session.output().Error(absl::StrCat("no such command: ", client::OneLine(unknown[0]),
                                           "; dreamstate --help lists them"));
     }
     return kExitUsage;
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);
+    session.output().Error(UsageMessage(app, error));
+    return kExitUsage;
   }
 
   absl::Status status = session.Run();

@@ -89,20 +89,20 @@ absl::Status Compare(Session& session, const Arguments& arguments) {
 void AddStatesCompare(CLI::App& parent, Session& session) {
   CLI::App* command = AddCommand(
       parent, "compare", "How far two states of one backbone lie apart, layer by layer",
-      "  dreamstate states compare STATE1 STATE2\n"
-      "  dreamstate states compare STATE1 STATE2 --map cosine --png cosine.png\n"
-      "  dreamstate states compare STATE1 STATE2 --json\n"
+      "  dreamstate states compare STATE OTHER\n"
+      "  dreamstate states compare STATE OTHER --map cosine --png cosine.png\n"
+      "  dreamstate states compare STATE OTHER --json\n"
       "\n"
       "The cosine is that of the angle between two matrices taken as vectors: 1 = one direction.\n"
       "The distance is the norm of their difference over the larger norm: 0 = equal.");
   const auto a = std::make_shared<Arguments>();
-  command->add_option("first", a->first, "A state's name or id")
+  command->add_option("STATE", a->first, "A state's name or id")
       ->required()
-      ->type_name("STATE")
+      ->type_name("")
       ->check(kUtf8);
-  command->add_option("second", a->second, "Another's")
+  command->add_option("OTHER", a->second, "The name or id of the one it is compared with")
       ->required()
-      ->type_name("STATE")
+      ->type_name("")
       ->check(kUtf8);
   command
       ->add_option("--map", a->map,

@@ -46,9 +46,8 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& repository, const std::
 absl::StatusOr<std::unique_ptr<Repository>> Repository::Open(const std::string& path) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
-    return absl::FailedPreconditionError(StrCat(
-        "model repository ", path,
-        ": expected a directory, found: ", StdView(absl::ErrnoToStatus(errno, "").message())));
+    const absl::Status reason = absl::ErrnoToStatus(errno, StrCat("model repository ", path));
+    return absl::FailedPreconditionError(reason.message());
   }
   if (!S_ISDIR(info.st_mode)) {
     return absl::FailedPreconditionError(

@@ -66,10 +66,18 @@ struct ListPage {
   std::string next_page_token;  // empty on the last page
 };
 
+// Bytes of memory that a store's database holds; all of them are bounded.
+struct StoreMemory {
+  int64_t write_buffers = 0;  // what is not yet in files
+  int64_t cache = 0;          // of what was read, at most RocksDbStoreOptions::cache_bytes
+  int64_t tables = 0;         // indexes and filters of open files
+};
+
 struct StoreStats {
   int64_t states = 0;   // stubs excluded, expired ones included until they are swept
   int64_t bytes = 0;    // of their records as stored; what max_bytes bounds
   int64_t damaged = 0;  // set aside after a failed check, or found with a row that is none
+  StoreMemory memory;
 };
 
 class StateStore {
@@ -108,6 +116,7 @@ struct RocksDbStoreOptions {
   // about half as much again, and reclaim_bytes and a log of 128 MiB.
   int64_t max_bytes = int64_t{64} << 30;
   int64_t reclaim_bytes = int64_t{64} << 20;  // a compaction starts only after so much was deleted
+  int64_t cache_bytes = int64_t{32} << 20;    // memory for rows that were read
   const Clock* clock = &Clock::Real();
 };
 absl::StatusOr<std::unique_ptr<StateStore>> OpenRocksDbStore(const RocksDbStoreOptions& options);

@@ -442,8 +442,10 @@ absl::StatusOr<std::unique_ptr<Learner>> MakeBackboneLearner(const LearnerOption
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
   return Guarded([&]() -> absl::StatusOr<std::unique_ptr<Learner>> {
-    auto learner = std::make_unique<BackboneLearner>(options, sizes, device, threads,
-                                                     JoinRanks(options.ranks, device));
+    std::unique_ptr<ProcessGroup> group;
+    if (!options.ranks.alone()) group = JoinRanks(options.ranks, device);
+    auto learner =
+        std::make_unique<BackboneLearner>(options, sizes, device, threads, std::move(group));
     DS_RETURN_IF_ERROR(learner->Initialise());
     return std::unique_ptr<Learner>(std::move(learner));
   });

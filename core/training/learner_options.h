@@ -57,6 +57,9 @@ struct LearnerOptions {
   int bank_slots = 0;
   // Of the global batches: what a step takes of memory is compared with what is left.
   BatchShape batch = {.rows = 0, .tokens = 0};
+  uint64_t seed = 0;
+  // Several ranks train one model: each computes its rows of a batch (rank, rank + size, ...).
+  Ranks ranks;
   // What all ranks must have alike (the run's config, the corpus); compared when they join.
   std::string shared;
 };

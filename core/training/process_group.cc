@@ -66,7 +66,6 @@ c10::intrusive_ptr<c10d::Store> Meet(const Ranks& ranks) {
 }  // namespace
 
 std::unique_ptr<ProcessGroup> JoinRanks(const Ranks& ranks, torch::Device device) {
-  if (ranks.alone()) return nullptr;
   c10::intrusive_ptr<c10d::Store> store = Meet(ranks);
 #if DREAMSTATE_NCCL
   if (device.is_cuda()) {

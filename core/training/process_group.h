@@ -21,7 +21,7 @@ class ProcessGroup {
   virtual void Broadcast(torch::Tensor tensor) = 0;
 };
 
-// Waits for the others. Null for a rank alone.
+// Waits for the others. A rank alone may have a group, too: what it sums stays what it is.
 std::unique_ptr<ProcessGroup> JoinRanks(const Ranks& ranks, torch::Device device);
 
 }  // namespace dreamstate::training

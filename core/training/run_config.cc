@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/nearest.h"
@@ -17,81 +19,78 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// One key: how its value is read, with what was expected when it does not fit, and written.
+// One key of a config.
 struct Key {
   std::string name;
-  std::function<std::string(const Json&)> read;  // empty = read
+  std::string accepts;                    // "a number in [0, 1]"
+  std::string help;                       // what it is for
+  std::function<bool(const Json&)> read;  // false: not what it accepts, nothing is changed
   std::function<Json()> write;
 };
 
-Key Number(std::string name, double* value, double least, double most) {
-  return {std::move(name),
-          [=](const Json& json) -> std::string {
-            if (json.is_number() && json.get<double>() >= least && json.get<double>() <= most) {
-              *value = json.get<double>();
-              return "";
-            }
-            return StrCat("expected a number in [", least, ", ", most, "]");
+Key Number(std::string name, double* value, double least, double most, std::string help) {
+  return {std::move(name), StrCat("a number in [", least, ", ", most, "]"), std::move(help),
+          [=](const Json& json) {
+            if (!json.is_number()) return false;
+            const auto number = json.get<double>();
+            if (!(number >= least && number <= most)) return false;
+            *value = number;
+            return true;
           },
           [=] { return Json(*value); }};
 }
 
 template <typename T>
-Key Whole(std::string name, T* value, int64_t least, int64_t most) {
-  return {std::move(name),
-          [=](const Json& json) -> std::string {
-            if (json.is_number_integer()) {
-              const bool fits = !json.is_number_unsigned() ||
-                                json.get<uint64_t>() <=
-                                    static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-              if (fits && json.get<int64_t>() >= least && json.get<int64_t>() <= most) {
-                *value = static_cast<T>(json.get<int64_t>());
-                return "";
-              }
-            }
-            return StrCat("expected a whole number in [", least, ", ", most, "]");
+Key Whole(std::string name, T* value, int64_t least, int64_t most, std::string help) {
+  return {std::move(name), StrCat("a whole number in [", least, ", ", most, "]"), std::move(help),
+          [=](const Json& json) {
+            if (!json.is_number_integer()) return false;
+            const bool fits =
+                !json.is_number_unsigned() ||
+                json.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+            if (!fits || json.get<int64_t>() < least || json.get<int64_t>() > most) return false;
+            *value = static_cast<T>(json.get<int64_t>());
+            return true;
           },
           [=] { return Json(*value); }};
 }
 
-Key Seed(std::string name, uint64_t* value) {
-  return {std::move(name),
-          [=](const Json& json) -> std::string {
-            if (!json.is_number_unsigned()) return "expected a whole number from 0 to 2^64 - 1";
+Key Seed(std::string name, uint64_t* value, std::string help) {
+  return {std::move(name), "a whole number from 0 to 2^64 - 1", std::move(help),
+          [=](const Json& json) {
+            if (!json.is_number_unsigned()) return false;
             *value = json.get<uint64_t>();
-            return "";
+            return true;
           },
           [=] { return Json(*value); }};
 }
 
-Key Flag(std::string name, bool* value) {
-  return {std::move(name),
-          [=](const Json& json) -> std::string {
-            if (!json.is_boolean()) return "expected true or false";
+Key Flag(std::string name, bool* value, std::string help) {
+  return {std::move(name), "true or false", std::move(help),
+          [=](const Json& json) {
+            if (!json.is_boolean()) return false;
             *value = json.get<bool>();
-            return "";
+            return true;
           },
           [=] { return Json(*value); }};
 }
 
-Key Text(std::string name, std::string* value, std::vector<std::string> choices = {}) {
-  return {std::move(name),
-          [=](const Json& json) -> std::string {
-            if (json.is_string()) {
-              const auto text = json.get<std::string>();
-              bool known = choices.empty();
-              for (const std::string& choice : choices) known = known || choice == text;
-              if (known) {
-                *value = text;
-                return "";
-              }
-            }
-            if (choices.empty()) return "expected a text";
-            std::string expected = "expected one of";
-            for (const std::string& choice : choices) expected += " " + choice;
-            return expected;
-          },
-          [=] { return Json(*value); }};
+// No choices: any text.
+Key Text(std::string name, std::string* value, const std::vector<std::string>& choices,
+         std::string help) {
+  return {
+      std::move(name), choices.empty() ? "a text" : StrCat("one of ", absl::StrJoin(choices, ", ")),
+      std::move(help),
+      [=](const Json& json) {
+        if (!json.is_string()) return false;
+        const auto text = json.get<std::string>();
+        if (!choices.empty() && std::find(choices.begin(), choices.end(), text) == choices.end()) {
+          return false;
+        }
+        *value = text;
+        return true;
+      },
+      [=] { return Json(*value); }};
 }
 
 constexpr int64_t kMany = int64_t{1} << 40;
@@ -104,62 +103,94 @@ std::vector<std::pair<std::string, std::vector<Key>>> Keys(RunConfig* c, std::st
   TaskOptions& task = c->data.task;
   return {
       {"",
-       {Text("mode", mode, {"full", "state-tuning"}), Text("init", &c->init),
-        Whole("steps", &c->schedule.steps, 1, kMany),
-        Text("precision", precision, {"bf16", "fp32"}), Text("device", &c->device, {"cpu", "cuda"}),
-        Whole("threads", &c->threads, 0, 1024), Seed("seed", &c->seed),
-        Number("divergence_nats", &c->divergence_nats, 0, kLarge),
-        Whole("log_every_steps", &c->log_every_steps, 1, kMany)}},
+       {Text("mode", mode, {"full", "state-tuning"},
+             "all parameters, or one initial state a label for the frozen model of init"),
+        Text("init", &c->init, {},
+             "checkpoint to begin from, a file that import reads; its sizes replace model's"),
+        Whole("steps", &c->schedule.steps, 1, kMany, "steps of the optimiser in all"),
+        Text("precision", precision, {"bf16", "fp32"},
+             "of matrix products; bf16 where the device has it, masters are fp32"),
+        Text("device", &c->device, {"cpu", "cuda"}, "cuda needs a build with the preset cuda"),
+        Whole("threads", &c->threads, 0, 1024, "0 = one for each processor"),
+        Seed("seed", &c->seed, "of parameters and data"),
+        Number("divergence_nats", &c->divergence_nats, 0, kLarge,
+               "the run ends when the loss is so far above its smoothed value; 0 = never"),
+        Whole("log_every_steps", &c->log_every_steps, 1, kMany, "steps of a line in the log")}},
       {"model",
-       {Whole("vocab", &c->model.vocab, 2, 65536), Whole("layers", &c->model.layers, 1, 256),
-        Whole("width", &c->model.width, 16, 65536),
-        Whole("head_size", &c->model.head_size, 16, 128),
-        Whole("ffn_width", &c->model.ffn_width, 0, 1 << 20),
-        Whole("rank_decay", &c->model.rank_decay, 0, 1 << 16),
-        Whole("rank_iclr", &c->model.rank_iclr, 0, 1 << 16),
-        Whole("rank_value", &c->model.rank_value, 0, 1 << 16),
-        Whole("rank_gate", &c->model.rank_gate, 0, 1 << 16)}},
+       {Whole("vocab", &c->model.vocab, 2, 65536, "256 for bytes, 65536 for World tokens"),
+        Whole("layers", &c->model.layers, 1, 256, "blocks"),
+        Whole("width", &c->model.width, 16, 65536, "channels, a multiple of head_size"),
+        Whole("head_size", &c->model.head_size, 16, 128, "channels of a head"),
+        Whole("ffn_width", &c->model.ffn_width, 0, 1 << 20, "0 = 4 x width"),
+        Whole("rank_decay", &c->model.rank_decay, 0, 1 << 16,
+              "of the low-rank decay; 0 = from width, so are the next three"),
+        Whole("rank_iclr", &c->model.rank_iclr, 0, 1 << 16, "of the in-context learning rate"),
+        Whole("rank_value", &c->model.rank_value, 0, 1 << 16, "of the value residual"),
+        Whole("rank_gate", &c->model.rank_gate, 0, 1 << 16, "of the output gate")}},
       {"data",
-       {Text("source", &c->data.source, {"state-ready", "uniform", "rwkv-lm", "task"}),
-        Text("corpus", &c->data.corpus), Number("packed_share", &ready.packed_share, 0, 1),
-        Whole("excerpt_min_tokens", &ready.excerpt_min_tokens, 1, 1 << 20),
-        Whole("excerpt_max_tokens", &ready.excerpt_max_tokens, 1, 1 << 20),
-        Number("document_start_share", &ready.document_start_share, 0, 1),
-        Number("own_share", &ready.own_share, 0, 1),
-        Number("foreign_share", &ready.foreign_share, 0, 1),
-        Number("class_mean_share", &ready.class_mean_share, 0, 1),
-        Whole("mean_states", &ready.mean_states, 2, 4096),
-        Number("separator_first_share", &ready.separator_first_share, 0, 1),
-        Number("keep_share", &ready.keep_share, 0, 1),
-        Whole("slots_per_label", &ready.slots_per_label, 1, 4096),
-        Text("task", &task.task, {"reversal", "parity", "mqar"}),
-        Whole("digits", &task.digits, 1, 1 << 16), Whole("pairs", &task.pairs, 1, 1 << 16),
-        Whole("task_vocab", &task.vocab, 4, 65536), Whole("length", &task.length, 1, 1 << 16)}},
+       {Text("source", &c->data.source, {"state-ready", "uniform", "rwkv-lm", "task"},
+             "windows that begin from states of all kinds, windows from anywhere, the official "
+             "order, or a task"),
+        Text("corpus", &c->data.corpus, {}, "directory that dreamstate-trainer corpus made"),
+        Number("packed_share", &ready.packed_share, 0, 1,
+               "state-ready: rows of several excerpts of one label"),
+        Whole("excerpt_min_tokens", &ready.excerpt_min_tokens, 1, 1 << 20,
+              "state-ready: shortest excerpt"),
+        Whole("excerpt_max_tokens", &ready.excerpt_max_tokens, 1, 1 << 20,
+              "state-ready: longest excerpt"),
+        Number("document_start_share", &ready.document_start_share, 0, 1,
+               "state-ready: excerpts from a document's first token"),
+        Number("own_share", &ready.own_share, 0, 1,
+               "state-ready: rows that begin where their document left off"),
+        Number("foreign_share", &ready.foreign_share, 0, 1,
+               "state-ready: rows that begin from another document's state of the label"),
+        Number("class_mean_share", &ready.class_mean_share, 0, 1,
+               "state-ready: rows that begin from a mean of the label's states"),
+        Whole("mean_states", &ready.mean_states, 2, 4096, "state-ready: most states of a mean"),
+        Number("separator_first_share", &ready.separator_first_share, 0, 1,
+               "state-ready: rows that read the separator first"),
+        Number("keep_share", &ready.keep_share, 0, 1,
+               "state-ready: rows whose last state is kept for others"),
+        Whole("slots_per_label", &ready.slots_per_label, 1, 4096,
+              "state-ready: states kept of a label"),
+        Text("task", &task.task, {"reversal", "parity", "mqar"}, "task: which"),
+        Whole("digits", &task.digits, 1, 1 << 16, "reversal: longest number"),
+        Whole("pairs", &task.pairs, 1, 1 << 16, "mqar: most pairs of key and value"),
+        Whole("task_vocab", &task.vocab, 4, 65536, "mqar: half keys, half values"),
+        Whole("length", &task.length, 1, 1 << 16, "parity: most bits")}},
       {"batch",
-       {Whole("rows", &c->batch.rows, 1, 1 << 16), Whole("tokens", &c->batch.tokens, 1, 1 << 20),
-        Whole("micro_batch_rows", &c->micro_batch_rows, 0, 1 << 16)}},
+       {Whole("rows", &c->batch.rows, 1, 1 << 16, "windows a step, of all ranks together"),
+        Whole("tokens", &c->batch.tokens, 1, 1 << 20, "of a window"),
+        Whole("micro_batch_rows", &c->micro_batch_rows, 0, 1 << 16,
+              "windows computed at once, for less memory; 0 = all of a rank's")}},
       {"optimiser",
-       {Number("lr", &c->schedule.lr, 1e-12, 1e3),
-        Number("lr_final", &c->schedule.lr_final, 0, 1e3),
-        Whole("warmup_steps", &c->schedule.warmup_steps, 0, kMany),
-        Number("weight_decay", &c->optimiser.weight_decay, 0, 10),
-        Number("beta1", &c->optimiser.beta1, 0, 0.999999),
-        Number("beta2", &c->optimiser.beta2, 0, 0.999999),
-        Number("eps", &c->optimiser.eps, 1e-30, 1), Number("clip", &c->optimiser.clip, 0, kLarge)}},
+       {Number("lr", &c->schedule.lr, 1e-12, 1e3, "learning rate after the warm-up"),
+        Number("lr_final", &c->schedule.lr_final, 0, 1e3, "at the last step, by a cosine"),
+        Whole("warmup_steps", &c->schedule.warmup_steps, 0, kMany, "steps up to lr"),
+        Number("weight_decay", &c->optimiser.weight_decay, 0, 10, "of matrices"),
+        Number("beta1", &c->optimiser.beta1, 0, 0.999999, "of AdamW"),
+        Number("beta2", &c->optimiser.beta2, 0, 0.999999, "of AdamW"),
+        Number("eps", &c->optimiser.eps, 1e-30, 1, "of AdamW"),
+        Number("clip", &c->optimiser.clip, 0, kLarge, "largest norm of the gradient; 0 = any")}},
       {"checkpoint",
-       {Number("every_minutes", &c->checkpoint.every_minutes, 0, kLarge),
-        Whole("every_steps", &c->checkpoint.every_steps, 0, kMany),
-        Whole("keep", &c->checkpoint.keep, 1, 1000)}},
+       {Number("every_minutes", &c->checkpoint.every_minutes, 0, kLarge, "0 = not by time"),
+        Whole("every_steps", &c->checkpoint.every_steps, 0, kMany, "0 = not by steps"),
+        Whole("keep", &c->checkpoint.keep, 1, 1000, "newest checkpoints that stay")}},
       {"validation",
-       {Whole("every_steps", &c->validation.every_steps, 0, kMany),
-        Whole("windows_per_label", &c->validation.windows_per_label, 1, 10000),
-        Whole("tokens", &c->validation.tokens, 1, 1 << 20),
-        Whole("task_batches", &c->validation.task_batches, 1, 10000)}},
+       {Whole("every_steps", &c->validation.every_steps, 0, kMany, "0 = never"),
+        Whole("windows_per_label", &c->validation.windows_per_label, 1, 10000,
+              "of documents that are not trained on"),
+        Whole("tokens", &c->validation.tokens, 1, 1 << 20, "of such a window"),
+        Whole("task_batches", &c->validation.task_batches, 1, 10000, "task: held-out batches")}},
       {"publish",
-       {Text("repository", &c->publish.repository), Text("model", &c->publish.model),
-        Number("every_minutes", &c->publish.every_minutes, 0, kLarge),
-        Flag("on_improvement", &c->publish.on_improvement), Flag("at_end", &c->publish.at_end),
-        Flag("allow_losing_components", &c->publish.allow_losing_components)}},
+       {Text("repository", &c->publish.repository, {},
+             "model repository, made when missing; none = nothing is published"),
+        Text("model", &c->publish.model, {}, "name to publish under"),
+        Number("every_minutes", &c->publish.every_minutes, 0, kLarge, "0 = not by time"),
+        Flag("on_improvement", &c->publish.on_improvement, "when validation is the best so far"),
+        Flag("at_end", &c->publish.at_end, "after the last step"),
+        Flag("allow_losing_components", &c->publish.allow_losing_components,
+             "also when the model's newest version has components that this one would lack")}},
   };
 }
 
@@ -216,10 +247,9 @@ absl::StatusOr<RunConfig> ParseRunConfig(std::string_view source, std::string_vi
                                                  name.substr(0, 64), "\"; did you mean \"", prefix,
                                                  Nearest(name, known), "\"?"));
       }
-      const std::string expected = found->read(value);
-      if (!expected.empty()) {
-        return absl::InvalidArgumentError(
-            StrCat(source, ": ", prefix, name, ": ", expected, ", found ", Found(value)));
+      if (!found->read(value)) {
+        return absl::InvalidArgumentError(StrCat(source, ": ", prefix, name, ": expected ",
+                                                 found->accepts, ", found ", Found(value)));
       }
     }
     return absl::OkStatus();
@@ -264,6 +294,20 @@ std::string SerializeRunConfig(const RunConfig& config) {
     for (const Key& key : keys) object[key.name] = key.write();
   }
   return document.dump(2) + "\n";
+}
+
+std::string DescribeRunConfig() {
+  RunConfig defaults;
+  std::string mode = "full", precision = "bf16";
+  std::string text;
+  for (const auto& [section, keys] : Keys(&defaults, &mode, &precision)) {
+    for (const Key& key : keys) {
+      const std::string name = section.empty() ? key.name : StrCat(section, ".", key.name);
+      absl::StrAppendFormat(&text, "  %-28s %-14s %s\n", name, key.write().dump(), key.help);
+      absl::StrAppendFormat(&text, "  %-28s %-14s %s\n", "", "", key.accepts);
+    }
+  }
+  return text;
 }
 
 absl::Status CheckContinues(const RunConfig& begun, const RunConfig& now) {

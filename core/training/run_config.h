@@ -77,6 +77,9 @@ std::string RunConfigPath(const std::string& run);
 // All keys with their values, as ParseRunConfig reads them.
 std::string SerializeRunConfig(const RunConfig& config);
 
+// A table for people: key, default, what it is for, and below what it accepts.
+std::string DescribeRunConfig();
+
 // Whether a run that was begun with one config may go on with another: INVALID_ARGUMENT naming the
 // first key of model, data (but where the corpus lies) or batch shape, mode or seed that differs.
 absl::Status CheckContinues(const RunConfig& begun, const RunConfig& now);

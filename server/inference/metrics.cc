@@ -114,6 +114,13 @@ class Metrics::Sampled : public prometheus::Collectable {
                         by_tier(stored.states, pool.records)});
     families.push_back({"dreamstate_state_bytes", "Bytes that states take", MetricType::Gauge,
                         by_tier(stored.bytes, pool.bytes)});
+    families.push_back(
+        {"dreamstate_store_memory_bytes",
+         "Memory of the store's database",
+         MetricType::Gauge,
+         {Sample("part", "write_buffers", static_cast<double>(stored.memory.write_buffers)),
+          Sample("part", "cache", static_cast<double>(stored.memory.cache)),
+          Sample("part", "tables", static_cast<double>(stored.memory.tables))}});
     families.push_back({"dreamstate_states_evicted_total",
                         "States that left the memory tier to make room",
                         MetricType::Counter,

@@ -81,6 +81,21 @@ void ModelHost::Start() {
   thread_ = std::thread([this] { Run(); });
 }
 
+absl::Status ModelHost::NoSuchModel(std::string_view name) const {
+  constexpr size_t kMostNamed = 8;
+  std::string known;
+  size_t named = 0;
+  for (const auto& [model, state] : models_) {
+    if (named == kMostNamed) {
+      StrAppend(&known, ", ...");
+      break;
+    }
+    StrAppend(&known, named++ == 0 ? "" : ", ", ModelResourceName(model));
+  }
+  return ResourceError(absl::StatusCode::kNotFound, "model", name,
+                       StrCat("no such model; there is ", known.empty() ? "none" : known));
+}
+
 absl::StatusOr<std::shared_ptr<const ModelSession>> ModelHost::Find(std::string_view name) const {
   std::string model;
   if (!name.empty()) {
@@ -100,7 +115,7 @@ absl::StatusOr<std::shared_ptr<const ModelSession>> ModelHost::Find(std::string_
   }
   const auto found = name.empty() ? models_.begin() : models_.find(model);
   if (found == models_.end()) {
-    return ResourceError(absl::StatusCode::kNotFound, "model", name, "no such model");
+    return NoSuchModel(name);
   }
   const Known& known = found->second;
   bool hopeless = true;
@@ -167,8 +182,7 @@ absl::StatusOr<ModelStatus> ModelHost::Model(const std::string& model) const {
   if (!scanned_) return UnavailableError(StrCat("no model yet: ", scan_problem_), kLoadRetry);
   const auto found = models_.find(model);
   if (found == models_.end()) {
-    return ResourceError(absl::StatusCode::kNotFound, "model", ModelResourceName(model),
-                         "no such model");
+    return NoSuchModel(ModelResourceName(model));
   }
   return StatusOf(model, found->second);
 }
@@ -342,9 +356,7 @@ void ModelHost::TellSettled() {
       } else if (waiter.scan > good_scan_) {
         told.emplace_back(std::move(listener), UnavailableError(scan_problem_, kLoadRetry));
       } else if (model == models_.end()) {
-        told.emplace_back(std::move(listener),
-                          ResourceError(absl::StatusCode::kNotFound, "model",
-                                        ModelResourceName(waiter.model), "no such model"));
+        told.emplace_back(std::move(listener), NoSuchModel(ModelResourceName(waiter.model)));
       } else if (IsSettled(ViewOf(model->first, model->second), now)) {
         told.emplace_back(std::move(listener), StatusOf(model->first, model->second));
       } else {

@@ -180,6 +180,8 @@ class ModelHost : public ModelDirectory {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ModelStatus StatusOf(const std::string& name, const Known& model) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // NOT_FOUND naming the models that are there.
+  absl::Status NoSuchModel(std::string_view name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Version* FindVersion(const Action& action) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetState(const Action& action, VersionState state);
   BundleLoader::Shared SharedBackbone(const std::string& model,

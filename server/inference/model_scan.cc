@@ -1,7 +1,9 @@
 // The part of ModelHost that looks into the repository.
 #include <algorithm>
+#include <span>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "core/base/strings.h"
 #include "server/inference/model_host.h"
 #include "server/inference/resource_names.h"
@@ -20,8 +22,10 @@ std::string ModelHost::ProblemWith(const absl::StatusOr<std::vector<std::string>
   }
   for (const std::string& model : options_.models) {
     if (std::find(names->begin(), names->end(), model) == names->end()) {
-      return StrCat("the model repository ", path, " holds no model \"", model,
-                    "\": expected bundles/", model, "/<version>.json under it");
+      return StrCat(
+          "the model repository ", path, " holds no model \"", model, "\": expected bundles/",
+          model, "/<version>.json under it; it holds ",
+          absl::StrJoin(std::span(*names).first(std::min<size_t>(names->size(), 8)), ", "));
     }
   }
   return "";

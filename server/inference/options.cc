@@ -76,6 +76,8 @@ const std::vector<Option>& Table() {
       {"store", &Options::store, "directory of the state store (required; made when missing)"},
       {"store_max_bytes", &Options::store_max_bytes, "disk that states may take, bytes", 1 << 20,
        kMaxInt},
+      {"store_cache_max_bytes", &Options::store_cache_max_bytes,
+       "memory for the store's descriptions of states, bytes", 0, kMaxInt},
       {"pool_max_bytes", &Options::pool_max_bytes, "memory for the states used last, bytes", 0,
        kMaxInt},
       {"prefix_pool_max_bytes", &Options::prefix_pool_max_bytes,

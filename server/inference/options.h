@@ -26,6 +26,7 @@ struct Options {
   std::string weights = "auto";
   std::string store;
   int64_t store_max_bytes = int64_t{64} << 30;
+  int64_t store_cache_max_bytes = int64_t{32} << 20;
   int64_t pool_max_bytes = int64_t{256} << 20;
   int64_t prefix_pool_max_bytes = int64_t{256} << 20;
   double expiry_sweep_seconds = 60;

@@ -191,9 +191,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   auto parts = std::make_unique<Parts>();
   DS_ASSIGN_OR_RETURN(std::unique_ptr<repository::Repository> repository,
                       repository::Repository::Open(options.repository));
-  DS_ASSIGN_OR_RETURN(
-      std::unique_ptr<state::StateStore> store,
-      state::OpenRocksDbStore({.path = options.store, .max_bytes = options.store_max_bytes}));
+  DS_ASSIGN_OR_RETURN(std::unique_ptr<state::StateStore> store,
+                      state::OpenRocksDbStore({.path = options.store,
+                                               .max_bytes = options.store_max_bytes,
+                                               .cache_bytes = options.store_cache_max_bytes}));
   parts->store =
       std::make_shared<state::PooledStateStore>(std::move(store), options.pool_max_bytes);
   parts->metrics.WatchStore(parts->store);

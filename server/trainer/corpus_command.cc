@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/training/corpus.h"
@@ -21,6 +22,22 @@ A folder's source.json ({"source", "version", "licence"}) goes into CARD.md. Lab
 begins with x_ are never trained on.
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 
+// "950 B", "12.3 KB", "4.5 MB".
+std::string Size(int64_t bytes) {
+  if (bytes < 1000) return StrCat(bytes, " B");
+  if (bytes < 1'000'000) return absl::StrFormat("%.1f KB", bytes / 1e3);
+  return absl::StrFormat("%.1f MB", bytes / 1e6);
+}
+
+// Labels without a document to select models by, or to report on, by what they lack.
+std::string Lacking(const std::vector<training::LabelReport>& reports, training::Split split) {
+  std::vector<std::string> labels;
+  for (const training::LabelReport& report : reports) {
+    if (report.documents[static_cast<int>(split)] == 0) labels.push_back(report.label);
+  }
+  return absl::StrJoin(labels, ", ");
+}
+
 struct Arguments {
   std::string from;
   std::string to;
@@ -31,7 +48,7 @@ struct Arguments {
 absl::Status Build(const Arguments& arguments) {
   const auto progress = [&](const std::string& label, int64_t documents, int64_t bytes) {
     if (arguments.json) return;
-    std::cout << absl::StrFormat("%-16s %6d documents  %6.2f MB\n", label, documents, bytes / 1e6)
+    std::cout << absl::StrFormat("%-16s %6d documents  %9s\n", label, documents, Size(bytes))
               << std::flush;
   };
   DS_ASSIGN_OR_RETURN(
@@ -64,11 +81,17 @@ absl::Status Build(const Arguments& arguments) {
     std::cout << out.dump() << "\n";
     return absl::OkStatus();
   }
-  std::cout << absl::StrFormat(
-      "%s: train %d documents (%.1f MB), valid %d (%.1f MB), test %d (%.1f MB)\n", arguments.to,
-      documents[0], bytes[0] / 1e6, documents[1], bytes[1] / 1e6, documents[2], bytes[2] / 1e6);
+  std::cout << absl::StrFormat("%s: train %d documents (%s), valid %d (%s), test %d (%s)\n",
+                               arguments.to, documents[0], Size(bytes[0]), documents[1],
+                               Size(bytes[1]), documents[2], Size(bytes[2]));
   std::cout << "left out: " << near << " near-duplicates, " << same << " duplicates, " << with_zero
             << " with byte 0, " << too_short << " too short\n";
+  for (const training::Split split : {training::Split::kValid, training::Split::kTest}) {
+    const std::string labels = Lacking(reports, split);
+    if (labels.empty()) continue;
+    std::cout << "note: without a " << training::SplitName(split) << " document: " << labels
+              << " (more documents, or a larger --" << training::SplitName(split) << ")\n";
+  }
   return absl::OkStatus();
 }
 

@@ -12,6 +12,8 @@ namespace {
 
 constexpr char kExamples[] = R"(Examples:
   dreamstate-trainer import rwkv7-g1-0.4b.pth --name rwkv7-0.4b --repository models
+  dreamstate-trainer corpus texts --to corpus
+  dreamstate-trainer train --config mine.json --run runs/mine
   dreamstate-trainer collect --repository models --keep 5
   dreamstate-trainer evaluate backbone --repository models --model mine --corpus corpus
   dreamstate-trainer import --help
@@ -27,11 +29,27 @@ std::string UsageMessage(const CLI::App* app, const CLI::Error& error) {
   return program + ": " + error.what() + "\nRun \"" + program + " --help\" for more.\n";
 }
 
+// What to say of a word where a command was expected; empty when there is none.
+std::string UnknownCommand(const CLI::App& app) {
+  std::string program = app.get_name();
+  const CLI::App* chosen = &app;
+  while (!chosen->get_subcommands().empty()) {
+    chosen = chosen->get_subcommands().front();
+    program += " " + chosen->get_name();
+  }
+  const bool has_commands = !chosen->get_subcommands([](const CLI::App*) { return true; }).empty();
+  if (!has_commands) return "";
+  for (const std::string& word : app.remaining(/*recurse=*/true)) {
+    if (word.starts_with("-")) continue;
+    return program + ": no such command: " + word + "; " + program + " --help lists them\n";
+  }
+  return "";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app("Makes, imports and publishes models for dreamstate-server", "dreamstate-trainer");
-  app.footer(kExamples);
   app.failure_message(UsageMessage);
   app.require_subcommand(1);
   app.set_version_flag("--version", "dreamstate-trainer " DREAMSTATE_VERSION);
@@ -40,10 +58,15 @@ int main(int argc, char** argv) {
       dreamstate::trainer::MakeCorpusCommand(app),   dreamstate::trainer::MakeTrainCommand(app),
       dreamstate::trainer::MakeEvaluateCommand(app),
   };
+  app.footer(kExamples);  // commands that are added later would have it, too
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     constexpr int kUsage = 2;
+    if (const std::string unknown = UnknownCommand(app); !unknown.empty()) {
+      std::cerr << unknown;
+      return kUsage;
+    }
     // Help and version end here too, with 0.
     return app.exit(error) == 0 ? 0 : kUsage;
   }

@@ -35,6 +35,7 @@ constexpr char kExamples[] = R"(Examples:
   dreamstate-trainer train --config starter.json --run runs/starter
   dreamstate-trainer train --config starter.json --run runs/starter --resume
   torchrun --nproc-per-node 2 --no-python dreamstate-trainer train --config starter.json --run runs/starter
+  dreamstate-trainer train --print-config                     # every key with its default
 Started by torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), the ranks train one model.
 SIGTERM, SIGHUP and Ctrl-C save a checkpoint and end with 0; --resume goes on from it.
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
@@ -44,6 +45,7 @@ struct Arguments {
   std::string run;
   std::string admin_address;
   bool resume = false;
+  bool print_config = false;
 };
 
 std::atomic<bool> g_stop = false;
@@ -187,15 +189,27 @@ absl::StatusOr<int64_t> Publish(const training::PublishConfig& publish,
   return imported.manifest.version;
 }
 
+absl::StatusOr<training::RunConfig> ReadConfig(const std::string& path) {
+  DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, training::kMostRunConfigBytes));
+  return training::ParseRunConfig(path, text);
+}
+
+absl::Status PrintConfig(const Arguments& arguments) {
+  training::RunConfig config;
+  if (!arguments.config.empty()) {
+    DS_ASSIGN_OR_RETURN(config, ReadConfig(arguments.config));
+  }
+  std::cout << training::SerializeRunConfig(config);
+  return absl::OkStatus();
+}
+
 absl::Status Train(const Arguments& arguments) {
   // That nobody reads any more what is shown is no reason to lose a run.
   std::signal(SIGPIPE, SIG_IGN);
-  DS_ASSIGN_OR_RETURN(const std::string text,
-                      ReadFile(arguments.config, training::kMostRunConfigBytes));
   DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
   training::Run run;
   run.writes = ranks.rank == 0;
-  DS_ASSIGN_OR_RETURN(run.config, training::ParseRunConfig(arguments.config, text));
+  DS_ASSIGN_OR_RETURN(run.config, ReadConfig(arguments.config));
   if (run.config.data.source == "task") {
     run.config.model.vocab = training::TaskVocab(run.config.data.task);
   }
@@ -270,13 +284,27 @@ absl::Status Train(const Arguments& arguments) {
 Command MakeTrainCommand(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App* train = app.add_subcommand("train", "Train a backbone, or states for one");
-  train->footer(kExamples);
-  train->add_option("--config", arguments->config, "The run's config, a JSON file")->required();
-  train->add_option("--run", arguments->run, "The run's directory")->required();
+  train->footer([] {
+    return StrCat(kExamples, "\n\nKeys of a config, SECTION.KEY for {\"SECTION\": {\"KEY\": …}}:\n",
+                  training::DescribeRunConfig());
+  });
+  CLI::Option* config = train->add_option("--config", arguments->config,
+                                          "The run's config, a JSON file; its keys below");
+  CLI::Option* run = train->add_option("--run", arguments->run, "The run's directory");
   train->add_option("--admin-address", arguments->admin_address,
                     "Serve /metrics here, HOST:PORT; nowhere when it is not given");
   train->add_flag("--resume", arguments->resume, "Continue the run that is there");
-  return {.app = train, .run = [arguments] { return Train(*arguments); }};
+  CLI::Option* print =
+      train->add_flag("--print-config", arguments->print_config,
+                      "Print the config with everything it does not say as JSON, and end");
+  train->callback([=] {
+    if (print->count() > 0) return;
+    if (config->count() == 0) throw CLI::RequiredError("--config");
+    if (run->count() == 0) throw CLI::RequiredError("--run");
+  });
+  return {.app = train, .run = [arguments] {
+            return arguments->print_config ? PrintConfig(*arguments) : Train(*arguments);
+          }};
 }
 
 }  // namespace dreamstate::trainer

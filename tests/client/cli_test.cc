@@ -63,6 +63,18 @@ TEST_F(CliTest, EveryCommandsHelpHasExamples) {
   }
 }
 
+TEST_F(CliTest, AWrongCommandLineIsNamedInOneLine) {
+  EXPECT_EQ(RunCli({"decode", "innocent words", "--no-such-flag=3", "more"}).err,
+            "dreamstate: unknown flag --no-such-flag; \"dreamstate decode --help\" says what there "
+            "is\n");
+  EXPECT_EQ(RunCli({"states", "compare", "x"}).err,
+            "dreamstate: OTHER is required; \"dreamstate states compare --help\" says what there "
+            "is\n");
+  EXPECT_EQ(RunCli({"--server", "http://localhost:50051", "models"}).err,
+            "dreamstate: not an address: 'http://localhost:50051'; expected host:port, without "
+            "http://\n");
+}
+
 TEST_F(CliTest, WrongUsageExitsWith2AndAsksNothing) {
   for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
            {},

@@ -304,6 +304,7 @@ TEST_F(Lifecycle, MetricsTellWhatHappened) {
   EXPECT_EQ(one("dreamstate_bundle_info"), 1);
   EXPECT_EQ(one("dreamstate_build_info"), 1);
   EXPECT_GT(one("dreamstate_resident_memory_bytes"), 1e6);
+  EXPECT_EQ(Samples(metrics, "dreamstate_store_memory_bytes").size(), 3u);
   EXPECT_GE(one("dreamstate_step_tokens_count"), 10);
   EXPECT_EQ(Samples(metrics, "dreamstate_states")["dreamstate_states{tier=\"store\"}"], 1);
   EXPECT_GT(

@@ -85,9 +85,9 @@ Database::Handle::~Handle() {
   db->Close().PermitUncheckedError();  // what was promised is in the log already
 }
 
-Database::Database(std::unique_ptr<StoreDirectory> directory,
+Database::Database(std::unique_ptr<StoreDirectory> directory, int64_t cache_bytes,
                    std::function<absl::Status(Handle&)> on_open)
-    : directory_(std::move(directory)), on_open_(std::move(on_open)) {}
+    : directory_(std::move(directory)), cache_bytes_(cache_bytes), on_open_(std::move(on_open)) {}
 
 Database::~Database() {
   Use last;
@@ -105,7 +105,8 @@ absl::Status Database::Start() {
 }
 
 absl::StatusOr<Database::Use> Database::OpenHandle() {
-  const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(32 * kMiB);
+  const std::shared_ptr<rocksdb::Cache> cache =
+      rocksdb::NewLRUCache(static_cast<size_t>(cache_bytes_));
   const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
       {rocksdb::kDefaultColumnFamilyName, MakeRowOptions(cache)},
       {kRecordsFamily, MakeRecordOptions(cache)}};
@@ -192,6 +193,28 @@ absl::Status Database::Write(Handle& handle, rocksdb::WriteBatch* batch, bool sy
   // Of several failures the first tells the cause; after it RocksDB only says that it has failed.
   if (current_.get() == &handle && failure_.ok()) failure_ = status;
   return failure_.ok() ? status : failure_;
+}
+
+StoreMemory Database::Memory() {
+  Use use;
+  {
+    MutexLock lock(mutex_);
+    use = current_;
+  }
+  StoreMemory memory;
+  if (use == nullptr) return memory;
+  using Properties = rocksdb::DB::Properties;
+  const auto read = [&](rocksdb::ColumnFamilyHandle* family, const std::string& property) {
+    uint64_t bytes = 0;
+    use->db->GetIntProperty(family, property, &bytes);
+    return static_cast<int64_t>(bytes);
+  };
+  for (rocksdb::ColumnFamilyHandle* family : {use->rows, use->records}) {
+    memory.write_buffers += read(family, Properties::kSizeAllMemTables);
+    memory.tables += read(family, Properties::kEstimateTableReadersMem);
+  }
+  memory.cache = read(use->rows, Properties::kBlockCacheUsage);  // both families share it
+  return memory;
 }
 
 absl::Status Database::Explain(const rocksdb::Status& status) const {

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "core/base/mutex.h"
 #include "core/state/rocksdb/directory.h"
+#include "core/state/store.h"
 #include "rocksdb/db.h"
 
 namespace dreamstate::state {
@@ -40,7 +41,8 @@ class Database {
 
   // `on_open` runs after every opening, before anybody else sees it. Start comes before everything
   // else.
-  Database(std::unique_ptr<StoreDirectory> directory, std::function<absl::Status(Handle&)> on_open);
+  Database(std::unique_ptr<StoreDirectory> directory, int64_t cache_bytes,
+           std::function<absl::Status(Handle&)> on_open);
   ~Database();
   absl::Status Start();
 
@@ -56,6 +58,9 @@ class Database {
   // without it a crash of the process.
   absl::Status Write(Handle& handle, rocksdb::WriteBatch* batch, bool sync);
 
+  // Zeros while it is closed.
+  StoreMemory Memory();
+
   // What a RocksDB error means to a caller; every message names the path.
   absl::Status Explain(const rocksdb::Status& status) const;
   const std::string& path() const { return directory_->path(); }
@@ -68,6 +73,7 @@ class Database {
   bool MayReopen() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::unique_ptr<StoreDirectory> directory_;
+  const int64_t cache_bytes_;
   const std::function<absl::Status(Handle&)> on_open_;
   Mutex mutex_;
   ConditionVariable changed_;

@@ -69,15 +69,16 @@ absl::StatusOr<std::unique_ptr<RocksDbStore>> RocksDbStore::Open(
   if (options.path.empty()) return FieldError("path", "expected a directory");
   if (options.max_bytes <= 0) return FieldError("max_bytes", "expected more than 0");
   if (options.reclaim_bytes <= 0) return FieldError("reclaim_bytes", "expected more than 0");
+  if (options.cache_bytes < 0) return FieldError("cache_bytes", "expected 0 or more");
   DS_ASSIGN_OR_RETURN(std::unique_ptr<StoreDirectory> directory,
                       StoreDirectory::Claim(options.path));
   std::unique_ptr<RocksDbStore> store(new RocksDbStore(options));
   RocksDbStore* const self = store.get();
-  store->database_ =
-      std::make_unique<Database>(std::move(directory), [self](Database::Handle& handle) {
-        DS_RETURN_IF_ERROR(self->RemoveOrphans(handle));
-        return self->Count(handle);
-      });
+  store->database_ = std::make_unique<Database>(std::move(directory), options.cache_bytes,
+                                                [self](Database::Handle& handle) {
+                                                  DS_RETURN_IF_ERROR(self->RemoveOrphans(handle));
+                                                  return self->Count(handle);
+                                                });
   DS_RETURN_IF_ERROR(store->database_->Start());
   store->reclaimer_ = std::make_unique<Reclaimer>(
       store->database_.get(), options.reclaim_bytes, [self] { return self->bytes_.load(); },
@@ -117,9 +118,10 @@ absl::Status RocksDbStore::Count(Database::Handle& handle) {
 }
 
 StoreStats RocksDbStore::Stats() {
+  const StoreMemory memory = database_->Memory();
   MutexLock lock(unreadable_mutex_);
   return {states_.load(), bytes_.load(),
-          damaged_.load() + static_cast<int64_t>(unreadable_rows_.size())};
+          damaged_.load() + static_cast<int64_t>(unreadable_rows_.size()), memory};
 }
 
 absl::StatusOr<std::optional<Row>> RocksDbStore::FindRow(Database::Handle& handle,

@@ -17,6 +17,7 @@
 #include <iostream>
 #include <map>
 #include <numeric>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,6 +30,7 @@
 #include "server/trainer/self_test.h"
 #include "tests/benchmarks/reload/soak_clients.h"
 #include "tests/end_to_end/server_process.h"
+#include "tests/support/http.h"
 #include "tests/support/random_backbone.h"
 #include "tests/support/temporary_directory.h"
 
@@ -50,7 +52,7 @@ struct Options {
   bool json = false;
 };
 
-// Of each cache of states: soon full, so that memory that grows later is not a cache that fills.
+// Of each cache: soon full, so that memory that grows later is not a cache that fills.
 constexpr char kCacheBytes[] = "16777216";
 // What --bars holds a run against.
 constexpr double kMostMemoryGrowth = 0.03;
@@ -69,6 +71,17 @@ double ResidentMegabytes(pid_t pid) {
   return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / 1e6;
 }
 
+// The store's part of a server's memory, as its metrics say.
+double StoreMegabytes(int admin_port) {
+  std::istringstream lines(testing::HttpGet(admin_port, "/metrics"));
+  double bytes = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with("dreamstate_store_memory_bytes{")) continue;
+    bytes += std::stod(line.substr(line.rfind(' ')));
+  }
+  return bytes / 1e6;
+}
+
 double Percentile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());
@@ -79,6 +92,15 @@ double Mean(const std::vector<double>& values, size_t begin, size_t end) {
   return std::accumulate(values.begin() + static_cast<ptrdiff_t>(begin),
                          values.begin() + static_cast<ptrdiff_t>(end), 0.0) /
          static_cast<double>(end - begin);
+}
+
+// Means of the values' tenths, in their order.
+std::vector<double> ByTenth(const std::vector<double>& values) {
+  std::vector<double> means;
+  for (size_t tenth = 0; tenth < 10 && values.size() >= 10; ++tenth) {
+    means.push_back(Mean(values, values.size() * tenth / 10, values.size() * (tenth + 1) / 10));
+  }
+  return means;
 }
 
 // A repository with one version of `repository`, its files linked.
@@ -248,11 +270,13 @@ int Main(int argc, char** argv) {
   const std::string repository = directory / "repository";
   Publisher publisher(options, repository, directory / "alone");
   publisher.Publish();
-  ServerProcess server({.repository = repository,
-                        .store = directory / "store",
-                        .flags = {"--poll-seconds", "0.1", "--max-drain-seconds", "30",
-                                  "--pool-max-bytes", kCacheBytes, "--prefix-pool-max-bytes",
-                                  kCacheBytes, "--expiry-sweep-seconds", "1"}});
+  ServerProcess server(
+      {.repository = repository,
+       .store = directory / "store",
+       .admin = true,
+       .flags = {"--poll-seconds", "0.1", "--max-drain-seconds", "30", "--pool-max-bytes",
+                 kCacheBytes, "--prefix-pool-max-bytes", kCacheBytes, "--store-cache-max-bytes",
+                 kCacheBytes, "--expiry-sweep-seconds", "1"}});
   if (!server.WaitUntilListening()) return 1;
   testing::Session session(server.address());
   session.WaitServing();
@@ -282,7 +306,7 @@ int Main(int argc, char** argv) {
     wait("without reloads", options.quiet_seconds,
          [] { std::this_thread::sleep_for(std::chrono::milliseconds(200)); });
   });
-  std::vector<double> memory, disk;
+  std::vector<double> memory, store_memory, disk;
   int64_t not_served = 0;
   const SoakLog loaded = WithClients(options, server.address(), 1000, [&] {
     for (int i = 0; i < options.reloads; ++i) {
@@ -297,6 +321,7 @@ int Main(int argc, char** argv) {
       }
       not_served += served ? 0 : 1;
       memory.push_back(ResidentMegabytes(server.pid()));
+      store_memory.push_back(StoreMegabytes(server.admin_port()));
       disk.push_back(static_cast<double>(publisher.bytes()) / 1e6);
       show("reloads", (i + 1.0) / options.reloads);
     }
@@ -311,10 +336,6 @@ int Main(int argc, char** argv) {
   const std::vector<double> before = TokenTimes(quiet.calls), during = TokenTimes(loaded.calls);
   const double p99_before = Percentile(before, 0.99), p99_during = Percentile(during, 0.99);
   const double growth = last / first - 1;
-  std::vector<double> by_tenth;
-  for (size_t tenth = 0; tenth < 10 && memory.size() >= 10; ++tenth) {
-    by_tenth.push_back(Mean(memory, memory.size() * tenth / 10, memory.size() * (tenth + 1) / 10));
-  }
   const double ratio = p99_before > 0 ? p99_during / p99_before : 0.0;
   // Every second version has a backbone: those that are kept, those whose grace runs, some slack.
   const double backbone_mb = static_cast<double>(FileBytes(publisher.AloneIn(1))) / 1e6;
@@ -337,7 +358,8 @@ int Main(int argc, char** argv) {
       {"memory_mb_first", first},
       {"memory_mb_last", last},
       {"memory_growth", growth},
-      {"memory_mb_by_tenth", by_tenth},
+      {"memory_mb_by_tenth", ByTenth(memory)},
+      {"memory_of_store_mb_by_tenth", ByTenth(store_memory)},
       {"repository_mb_most", disk_most},
       {"repository_mb_allowed", disk_allowed},
       {"ms_a_token_p50", {Percentile(before, 0.5), Percentile(during, 0.5)}},

@@ -162,7 +162,7 @@ TEST(Manifest, DeepNestingIsRefusedWithoutASingleStackFrameADepth) {
   const std::string arrays =
       "\"deep\": " + std::string(300000, '[') + std::string(300000, ']') + ",";
   EXPECT_THAT(std::string(ParseManifest("x", text.insert(at, arrays)).status().message()),
-              HasSubstr("nesting"));
+              HasSubstr("nested too deeply"));
   EXPECT_FALSE(ParseManifest("x", std::string(500000, '[')).ok());
 }
 

@@ -540,6 +540,15 @@ TEST_P(StoreContract, TotalsSurviveReopening) {
   EXPECT_EQ(before.states, 1);
 }
 
+TEST_P(StoreContract, StatsTellWhatMemoryTheDatabaseHolds) {
+  const int64_t before = store().Stats().memory.write_buffers;
+  fixture_.Put(1);
+  const StoreStats stats = store().Stats();
+  // A new record is in memory whole until its buffer is written.
+  EXPECT_GE(stats.memory.write_buffers - before, stats.bytes);
+  EXPECT_LE(stats.memory.cache, fixture_.options.cache_bytes);
+}
+
 TEST_P(StoreContract, ManyThreadsDoEverythingAtOnce) {
   std::vector<std::thread> threads;
   for (int worker = 0; worker < 4; ++worker) {

@@ -103,6 +103,9 @@ TEST(StoreDirectory, BadOptionsNameTheField) {
   options.path = directory / "store";
   options.max_bytes = 0;
   EXPECT_EQ(DetailsOf(OpenRocksDbStore(options).status()).field, "max_bytes");
+  options.max_bytes = 1 << 20;
+  options.cache_bytes = -1;
+  EXPECT_EQ(DetailsOf(OpenRocksDbStore(options).status()).field, "cache_bytes");
 }
 
 TEST(StoreDirectory, AStoreThatVanishesIsUnavailableAndAcknowledgesNothing) {

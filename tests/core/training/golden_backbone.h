@@ -42,7 +42,7 @@ inline torch::Tensor GoldenTensor(const dreamstate::testing::Golden& golden,
 
 // The largest difference as a share of the expected tensor's norm over the root of its size.
 inline double RelativeError(const torch::Tensor& found, const torch::Tensor& expected) {
-  const torch::Tensor a = found.detach().to(torch::kDouble).flatten();
+  const torch::Tensor a = found.detach().to(torch::kCPU, torch::kDouble).flatten();
   const torch::Tensor b = expected.detach().to(torch::kDouble).flatten();
   const double scale = b.norm().item<double>() / std::sqrt(static_cast<double>(b.numel()));
   return (a - b).abs().max().item<double>() / (scale > 0 ? scale : 1.0);

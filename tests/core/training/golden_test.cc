@@ -27,21 +27,32 @@ void Report(const std::string& what, double error) {
 }
 
 struct Precision {
+  torch::DeviceType device;
   torch::ScalarType type;
   const char* name;
   double loss, gradients, steps;  // tolerances
 };
 // In double the stored gradients' own rounding to fp32 remains; in fp32 the official code itself
 // is 2.4e-5 away (relative to norms).
-constexpr Precision kPrecisions[] = {{torch::kDouble, "fp64", 1e-12, 1e-6, 1e-6},
-                                     {torch::kFloat, "fp32", 2e-6, 2e-4, 2e-4}};
+constexpr Precision kPrecisions[] = {
+    {torch::kCPU, torch::kDouble, "fp64", 1e-12, 1e-6, 1e-6},
+    {torch::kCPU, torch::kFloat, "fp32", 2e-6, 2e-4, 2e-4},
+#if DREAMSTATE_TORCH_CUDA
+    {torch::kCUDA, torch::kDouble, "cuda_fp64", 1e-12, 1e-6, 1e-6},
+    {torch::kCUDA, torch::kFloat, "cuda_fp32", 2e-6, 2e-4, 2e-4},
+#endif
+};
 
 class GoldenTrainingTest : public ::testing::TestWithParam<Precision> {
  protected:
-  GoldenTrainingTest() : weights_(GoldenWeights()), pool_(2) {
-    backbone_ =
-        std::make_unique<Backbone>(SizesOf(weights_).value(), torch::kCPU, GetParam().type, pool_);
-    EXPECT_TRUE(backbone_->Load(weights_).ok());
+  GoldenTrainingTest() : weights_(GoldenWeights()), pool_(2) {}
+  void SetUp() override {
+    if (GetParam().device == torch::kCUDA && !torch::cuda::is_available()) {
+      GTEST_SKIP() << "no CUDA device is here";
+    }
+    backbone_ = std::make_unique<Backbone>(SizesOf(weights_).value(), GetParam().device,
+                                           GetParam().type, pool_);
+    ASSERT_TRUE(backbone_->Load(weights_).ok());
   }
   // The loss of [B][T + 1] tokens; gradients are added up.
   Tensor Loss(const Tensor& ids) {
@@ -62,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(Precisions, GoldenTrainingTest, ::testing::ValuesIn(kPr
 
 TEST_P(GoldenTrainingTest, GradientsAreTheOfficialOnes) {
   const Golden golden(kGolden + "grads");
-  const Tensor ids = GoldenTensor(golden, "ids").to(torch::kLong);
+  const Tensor ids = GoldenTensor(golden, "ids").to(GetParam().device, torch::kLong);
   const Tensor loss = Loss(ids);
   const double expected_loss = golden.index().at("loss_ce").get<double>();
   const double loss_error = std::abs(loss.item<double>() - expected_loss);
@@ -97,7 +108,7 @@ TEST_P(GoldenTrainingTest, GradientsAreTheOfficialOnes) {
 
 TEST_P(GoldenTrainingTest, TwelveStepsEndWhereTheOfficialOnesEnd) {
   const Golden golden(kGolden + "train_steps");
-  const Tensor batches = GoldenTensor(golden, "batches").to(torch::kLong);
+  const Tensor batches = GoldenTensor(golden, "batches").to(GetParam().device, torch::kLong);
   std::vector<int64_t> groups(kParameterGroups, 0);
   for (const Parameter& parameter : backbone_->parameters()) {
     groups[static_cast<int>(GroupOf(parameter.name, parameter.shape))] += parameter.elements;

@@ -332,7 +332,7 @@ TEST(RunConfig, WrongKeysAndValuesAreNamed) {
   EXPECT_THAT(message(R"({"data": {"packed_share": 2}})"),
               HasSubstr("data.packed_share: expected a number in [0, 1], found 2"));
   EXPECT_THAT(message(R"({"data": {"source": "books"}})"),
-              HasSubstr("expected one of state-ready uniform rwkv-lm task, found \"books\""));
+              HasSubstr("expected one of state-ready, uniform, rwkv-lm, task, found \"books\""));
   EXPECT_THAT(message(R"({"model": 3})"), HasSubstr("model: expected an object, found 3"));
   EXPECT_THAT(message("{"), HasSubstr("run.json: expected a JSON object, found a syntax error"));
   EXPECT_THAT(message(R"({"batch": {}, "batch": {}})"), HasSubstr("\"batch\" stands twice"));

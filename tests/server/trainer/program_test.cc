@@ -1,6 +1,7 @@
 // The program as a script sees it: output and exit codes.
 #include "tests/server/trainer/program.h"
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -135,6 +136,56 @@ TEST(Program, WrongUsageIsTwo) {
   }
   EXPECT_THAT(RunTrainer("import x --name y").err,
               HasSubstr("dreamstate-trainer import: --repository is required\n"));
+}
+
+TEST(Program, AWordThatIsNoCommandIsNamed) {
+  for (const char* arguments : {"frobnicate", "frobnicate --help", "frobnicate --name x"}) {
+    const Result result = RunTrainer(arguments);
+    EXPECT_EQ(result.code, 2) << arguments;
+    EXPECT_EQ(result.err,
+              "dreamstate-trainer: no such command: frobnicate; dreamstate-trainer --help lists "
+              "them\n");
+  }
+  EXPECT_THAT(RunTrainer("evaluate hybrids --help").err,
+              HasSubstr("dreamstate-trainer evaluate: no such command: hybrids;"));
+}
+
+TEST(Program, TheConfigOfARunIsExplainedAndPrinted) {
+  const Result printed = RunTrainer("train --print-config");
+  EXPECT_EQ(printed.code, 0) << printed.err;
+  const auto defaults = nlohmann::json::parse(printed.out);
+  EXPECT_EQ(defaults["model"]["width"], 256);
+  const Result help = RunTrainer("train --help");
+  // Every key that can be printed is explained.
+  for (const auto& [section, keys] : defaults.items()) {
+    if (!keys.is_object()) {
+      EXPECT_THAT(help.out, HasSubstr(absl::StrCat("\n  ", section, " ")));
+      continue;
+    }
+    for (const auto& [key, value] : keys.items()) {
+      EXPECT_THAT(help.out, HasSubstr(absl::StrCat("\n  ", section, ".", key, " ")));
+    }
+  }
+  TemporaryDirectory directory;
+  testing::WriteAll(directory / "run.json", R"({"steps": 7, "data": {"corpus": "c"}})");
+  const Result mine =
+      RunTrainer(absl::StrCat("train --print-config --config '", directory / "run.json", "'"));
+  EXPECT_EQ(nlohmann::json::parse(mine.out)["steps"], 7);
+  EXPECT_EQ(nlohmann::json::parse(mine.out)["optimiser"], defaults["optimiser"]);
+  const Result neither = RunTrainer("train");
+  EXPECT_EQ(neither.code, 2);
+  EXPECT_THAT(neither.err, HasSubstr("train: --config is required"));
+}
+
+TEST(Program, ALabelWithoutDocumentsToSelectOrReportByIsNamed) {
+  TemporaryDirectory directory;
+  std::filesystem::create_directories(directory / "texts/poems");
+  testing::WriteAll(directory / "texts/poems/one.txt", std::string(2500, 'x'));
+  const Result result = RunTrainer(
+      absl::StrCat("corpus '", directory / "texts", "' --to '", directory / "corpus", "'"));
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("document: poems ("));
+  EXPECT_THAT(result.out, HasSubstr("2.5 KB"));
 }
 
 TEST(Program, HelpAndVersionAreNoErrors) {
