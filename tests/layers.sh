@@ -35,8 +35,9 @@ allow core/text 'core/(base|text)/|kernels/'
 allow core/rwkv 'core/(base|tensors|text|rwkv)/|kernels/'
 allow core/state 'core/(base|tensors|text|rwkv|state)/|kernels/'
 allow core/repository 'core/(base|tensors|text|rwkv|state|repository)/|kernels/'
-allow core/training 'core/(base|picture|tensors|text|rwkv|state|repository|training)/|kernels/'
-allow core/evaluation 'core/(base|picture|tensors|text|rwkv|state|repository|training|evaluation)/|kernels/'
+allow core/diffusion 'core/(base|tensors|text|rwkv|state|repository|diffusion)/|kernels/'
+allow core/training 'core/(base|picture|tensors|text|rwkv|state|repository|diffusion|training)/|kernels/'
+allow core/evaluation 'core/(base|picture|tensors|text|rwkv|state|repository|diffusion|training|evaluation)/|kernels/'
 deny core "$protobuf"
 for room in base picture tensors text rwkv state repository evaluation; do deny core/$room 'torch/'; done
 allow server/inference 'server/inference/|core/|kernels/|dreamstate/v1/'

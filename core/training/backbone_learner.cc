@@ -1,54 +1,29 @@
 // A backbone in training: MakeBackboneLearner (core/training/learner_options.h).
-#include <malloc.h>
-
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
-#include <stdexcept>
-#include <thread>
 #include <utility>
 
 #include "core/base/hash.h"
 #include "core/base/memory.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
-#include "core/tensors/safetensors.h"
 #include "core/training/backbone.h"
 #include "core/training/fork_on_torch.h"
 #include "core/training/learner_memory.h"
 #include "core/training/learner_options.h"
+#include "core/training/learner_parts.h"
 #include "core/training/loss.h"
 #include "core/training/optimiser.h"
 #include "core/training/process_group.h"
 #include "core/training/rank_share.h"
 #include "core/training/state_bank.h"
-#include "kernels/runtime/cpu.h"
 
 namespace dreamstate::training {
 namespace {
 
 using torch::Tensor;
-
-// Exceptions of torch become statuses here and nowhere else.
-template <typename Body>
-auto Guarded(const Body& body) -> decltype(body()) {
-  try {
-    return body();
-  } catch (const c10::OutOfMemoryError& error) {
-    return absl::ResourceExhaustedError(StrCat("training: ", error.what_without_backtrace()));
-  } catch (const c10::DistError& error) {
-    return absl::UnavailableError(
-        StrCat("training: the other ranks do not answer: ", error.what_without_backtrace()));
-  } catch (const c10::Error& error) {
-    return absl::InternalError(StrCat("training: ", error.what_without_backtrace()));
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("training: no memory left");
-  } catch (const std::runtime_error& error) {
-    // What gloo throws.
-    return absl::UnavailableError(StrCat("training: another rank is gone: ", error.what()));
-  }
-}
 
 absl::Status CheckBatch(const Batch& batch, int vocab, int bank_slots, int labels) {
   const auto wrong = [](std::string_view what) {
@@ -87,10 +62,6 @@ absl::Status CheckBatch(const Batch& batch, int vocab, int bank_slots, int label
   return absl::OkStatus();
 }
 
-bool HasBf16(torch::Device device) {
-  return device.is_cuda() || kernels::ActiveIsa() >= kernels::Isa::kAvx512Bf16;
-}
-
 class BackboneLearner : public Learner {
  public:
   BackboneLearner(const LearnerOptions& options, const BackboneSizes& sizes, torch::Device device,
@@ -98,7 +69,7 @@ class BackboneLearner : public Learner {
       : options_(options),
         device_(device),
         group_(std::move(group)),
-        products_(options.bf16 && HasBf16(device) ? torch::kBFloat16 : torch::kFloat),
+        products_(ProductsOn(device, options.bf16)),
         pool_(threads, ForkOnTorch),
         backbone_(sizes, device, torch::kFloat, pool_),
         bank_(options.bank_slots, sizes, device) {}
@@ -254,42 +225,12 @@ class BackboneLearner : public Learner {
   }
 
   absl::Status Save(const std::string& directory) override {
-    return Guarded([&]() -> absl::Status {
-      std::vector<Tensor> copies;
-      std::vector<tensors::Tensor> list;
-      for (const auto& [name, value] : Saved()) {
-        copies.push_back(value.detach().to(torch::kCPU).contiguous());
-        const Tensor& copy = copies.back();
-        list.push_back({.name = name,
-                        .dtype = tensors::DType::kF32,
-                        .shape = copy.sizes().vec(),
-                        .data = {static_cast<const std::byte*>(copy.const_data_ptr()),
-                                 static_cast<size_t>(copy.nbytes())}});
-      }
-      return tensors::WriteSafetensors(directory + "/learner.safetensors", list,
-                                       {{"steps", StrCat(optimiser_->steps())}});
-    });
+    return Guarded([&] { return SaveTensors(directory, Saved(), optimiser_->steps()); });
   }
 
   absl::Status Restore(const std::string& directory) override {
     return Guarded([&]() -> absl::Status {
-      DS_ASSIGN_OR_RETURN(const tensors::TensorSet set,
-                          tensors::ReadSafetensors(directory + "/learner.safetensors"));
-      const torch::NoGradGuard no_gradients;
-      for (auto& [name, value] : Saved()) {
-        const std::vector<int64_t> shape = value.sizes().vec();
-        DS_ASSIGN_OR_RETURN(const tensors::Tensor* tensor, set.Require(name, shape));
-        std::vector<float> values(value.numel());
-        DS_RETURN_IF_ERROR(tensors::ToFloat(*tensor, values));
-        Tensor target = value.detach();
-        target.copy_(torch::from_blob(values.data(), shape, torch::kFloat));
-      }
-      int64_t steps = -1;
-      const auto found = set.metadata().find("steps");
-      if (found == set.metadata().end() || !absl::SimpleAtoi(found->second, &steps) || steps < 0) {
-        return absl::InvalidArgumentError(
-            StrCat(set.source(), ": expected the number of steps in its metadata"));
-      }
+      DS_ASSIGN_OR_RETURN(const int64_t steps, RestoreTensors(directory, Saved()));
       optimiser_->set_steps(steps);
       return absl::OkStatus();
     });
@@ -314,11 +255,7 @@ class BackboneLearner : public Learner {
   }
 
   int64_t parameters() const override { return trained_.numel(); }
-  std::string device() const override {
-    const std::string_view products = products_ == torch::kBFloat16 ? " bf16" : " fp32";
-    if (device_.is_cuda()) return StrCat("cuda:", device_.index(), products);
-    return StrCat("cpu/", kernels::IsaName(kernels::ActiveIsa()), products);
-  }
+  std::string device() const override { return DeviceName(device_, products_); }
 
  private:
   template <typename Body>
@@ -412,35 +349,13 @@ absl::StatusOr<std::unique_ptr<Learner>> MakeBackboneLearner(const LearnerOption
   if (options.mode == TrainingMode::kStateTuning && options.labels < 1) {
     return absl::InvalidArgumentError("state tuning: expected at least one label");
   }
-  torch::Device device(torch::kCPU);
-  if (options.device == "cuda") {
-    if (!torch::cuda::is_available()) {
-      return absl::FailedPreconditionError(
-          "device cuda: no CUDA device is here, or this build does not link LibTorch's CUDA half "
-          "(the preset cuda does)");
-    }
-    if (options.ranks.local_rank >= torch::cuda::device_count()) {
-      return absl::FailedPreconditionError(
-          StrCat("device cuda: rank ", options.ranks.rank, " needs a GPU of its own, number ",
-                 options.ranks.local_rank, ", and there are ", torch::cuda::device_count()));
-    }
-    device = torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(options.ranks.local_rank));
-  } else if (options.device != "cpu") {
-    return absl::InvalidArgumentError(
-        StrCat("device: expected cpu or cuda, found \"", options.device, "\""));
-  }
-  const int threads = options.threads > 0
-                          ? options.threads
-                          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  DS_ASSIGN_OR_RETURN(const torch::Device device, ChooseDevice(options.device, options.ranks));
   if (device.is_cpu()) {
-    DS_RETURN_IF_ERROR(CheckMemory(options, sizes, options.bf16 && HasBf16(device),
+    DS_RETURN_IF_ERROR(CheckMemory(options, sizes,
+                                   ProductsOn(device, options.bf16) == torch::kBFloat16,
                                    AvailableMemoryBytes(ReadMemoryFiles())));
   }
-  torch::set_num_threads(threads);
-  // A step's large temporaries come back each step: giving their pages to the system and fetching
-  // them anew costs a sixth of the time.
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
+  const int threads = UseThreads(options.threads);
   return Guarded([&]() -> absl::StatusOr<std::unique_ptr<Learner>> {
     std::unique_ptr<ProcessGroup> group;
     if (!options.ranks.alone()) group = JoinRanks(options.ranks, device);

@@ -1,4 +1,5 @@
-// What one optimiser step reads, and where batches come from. No torch here: sources are tested
+// What one optimiser step reads, and where batches come from: rows of tokens, or, for a state DiT,
+// states of a data set and no tokens. No torch here: sources are tested
 // without it.
 //
 // A state bank is a fixed number of slots, each holding one state of the backbone that is being
@@ -26,8 +27,14 @@ struct Row {
   // The slot that takes the state after the row's last token, once the step is done; -1 = none.
   // Distinct over the batch.
   int32_t keep_slot = -1;
-  // Index into the corpus's labels, -1 = none. State tuning learns one state a label.
+  // Index into the corpus's labels, -1 = none. State tuning learns one state a label; a state DiT
+  // is told it.
   int32_t label = -1;
+  // State DiT: which state of the data set (core/training/state_records.h), and so many tokens of
+  // which excerpt of its document are told; -1 = none.
+  int64_t record = -1;
+  int32_t excerpt = -1;
+  int32_t excerpt_tokens = 0;
 };
 
 struct BatchShape {

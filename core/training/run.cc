@@ -129,7 +129,7 @@ constexpr int64_t kCalmSteps = 20;
 class Loop {
  public:
   Loop(const Run& run, Learner& learner, BatchSource& source, const RunHooks& hooks)
-      : run_(run), config_(run.config), learner_(learner), source_(source), hooks_(hooks) {}
+      : run_(run), config_(run.loop), learner_(learner), source_(source), hooks_(hooks) {}
 
   absl::StatusOr<RunOutcome> Go(bool resume) {
     std::optional<DirectoryLock> lock;
@@ -175,7 +175,7 @@ class Loop {
     }
     if (!checkpoints.empty()) {
       step_ = checkpoints.back();
-      DS_RETURN_IF_ERROR(CheckFitsRun());
+      if (run_.continues) DS_RETURN_IF_ERROR(run_.continues(run_.directory));
       const auto restored_or = RestoreCheckpoint(run_.directory, step_, learner_);
       if (!restored_or.ok()) return WithOlder(restored_or.status(), checkpoints);
       const RestoredCheckpoint& restored = *restored_or;
@@ -190,7 +190,7 @@ class Loop {
         "the checkpoint that the run goes on from (--run is one directory that all ranks see)",
         StrCat(step_, " ", position_)));
     if (!run_.writes) return absl::OkStatus();
-    DS_RETURN_IF_ERROR(WriteFileAtomically(config_path, SerializeRunConfig(config_)));
+    DS_RETURN_IF_ERROR(WriteFileAtomically(config_path, run_.config));
     DS_RETURN_IF_ERROR(RemoveTemporaryFiles());
     DS_ASSIGN_OR_RETURN(RunLog log, RunLog::Open(run_.directory, step_));
     log_.emplace(std::move(log));
@@ -212,14 +212,6 @@ class Loop {
       }
     }
     return absl::OkStatus();
-  }
-
-  // That the run was begun with a config that this one continues.
-  absl::Status CheckFitsRun() const {
-    const absl::StatusOr<RunConfig> begun = ReadRunConfig(run_.directory);
-    if (absl::IsNotFound(begun.status())) return absl::OkStatus();
-    DS_RETURN_IF_ERROR(begun.status());
-    return CheckContinues(*begun, config_);
   }
 
   // A damaged checkpoint is no dead end.
@@ -418,7 +410,7 @@ class Loop {
   }
 
   const Run& run_;
-  const RunConfig& config_;
+  const LoopConfig& config_;
   Learner& learner_;
   BatchSource& source_;
   const RunHooks& hooks_;
@@ -439,6 +431,8 @@ class Loop {
 };
 
 }  // namespace
+
+std::string RunConfigPath(const std::string& run) { return run + "/config.json"; }
 
 absl::StatusOr<RunOutcome> Train(const Run& run, bool resume, Learner& learner, BatchSource& source,
                                  const RunHooks& hooks) {

@@ -20,7 +20,7 @@
 #include "core/base/stopping.h"
 #include "core/training/batch.h"
 #include "core/training/learner.h"
-#include "core/training/run_config.h"
+#include "core/training/loop_config.h"
 #include "nlohmann/json.hpp"
 
 namespace dreamstate::training {
@@ -68,7 +68,11 @@ struct RunOutcome {
 };
 
 struct Run {
-  RunConfig config;
+  LoopConfig loop;
+  std::string config;  // the text of config.json
+  // Whether a run that was begun in a directory may go on with this config; INVALID_ARGUMENT naming
+  // the key that differs.
+  std::function<absl::Status(const std::string& directory)> continues;
   std::string directory;
   // The validation batches; a label's loss is the mean over its rows.
   std::vector<Batch> validation;
@@ -76,6 +80,9 @@ struct Run {
   // Only rank 0 writes.
   bool writes = true;
 };
+
+// config.json of a run's directory.
+std::string RunConfigPath(const std::string& run);
 
 // Continues the newest checkpoint of the directory when there is one, else begins. `resume` false:
 // FAILED_PRECONDITION when the directory holds a run, and when ranks go on from different

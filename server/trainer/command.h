@@ -21,6 +21,10 @@ Command MakeCollectCommand(CLI::App& app);
 Command MakeTrainCommand(CLI::App& app);
 // corpus: folders of files become a corpus to train on.
 Command MakeCorpusCommand(CLI::App& app);
+// harvest: texts' states become a data set.
+Command MakeHarvestCommand(CLI::App& app);
+// state-dit: a data set of states becomes a published generator of them.
+Command MakeStateDitCommand(CLI::App& app);
 // evaluate: a model is measured on a corpus.
 Command MakeEvaluateCommand(CLI::App& app);
 

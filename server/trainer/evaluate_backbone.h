@@ -11,18 +11,12 @@
 #include "core/evaluation/state_use.h"
 #include "core/rwkv/weights.h"
 #include "nlohmann/json.hpp"
+#include "server/trainer/load_backbone.h"
 
 namespace dreamstate::trainer {
 
 struct EvaluateOptions {
-  // Either a version of a repository's model (none: the newest) …
-  std::string repository;
-  std::string model;
-  std::optional<int64_t> version;
-  // … or a file with official names.
-  std::string checkpoint;
-  int32_t separator_token = 0;  // of a checkpoint; a manifest says its own
-
+  BackboneChoice backbone;
   std::string corpus;  // directory
   rwkv::WeightFormat weights = rwkv::WeightFormat::kFloat32;
   int threads = 0;  // 0 = every processor

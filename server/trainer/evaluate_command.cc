@@ -101,21 +101,7 @@ Command MakeEvaluateCommand(CLI::App& app) {
   CLI::App* backbone = evaluate->add_subcommand(
       "backbone", "Bits per byte by domain, and what initial states are worth");
   backbone->footer(kExamples);
-  CLI::Option* repository =
-      backbone->add_option("--repository", options.repository, "Model repository");
-  CLI::Option* model =
-      backbone->add_option("--model", options.model, "Name of its model")->needs(repository);
-  repository->needs(model);
-  backbone->add_option("--version", options.version, "Its version; by default the newest")
-      ->needs(model);
-  CLI::Option* checkpoint =
-      backbone->add_option("--checkpoint", options.checkpoint, "A model's file instead")
-          ->excludes(repository);
-  backbone
-      ->add_option("--separator-token", options.separator_token,
-                   "Token between two texts, of a file's model")
-      ->needs(checkpoint)
-      ->capture_default_str();
+  AddBackboneOptions(*backbone, &options.backbone);
   backbone->add_option("--corpus", options.corpus, "Directory that \"corpus\" made")->required();
   backbone->add_option("--split", arguments->split, "Documents to measure on")
       ->check(CLI::IsMember({"valid", "test"}))
@@ -159,11 +145,6 @@ Command MakeEvaluateCommand(CLI::App& app) {
   backbone->add_option("--markdown", arguments->markdown, "Write the tables to this file, too");
   backbone->add_option("--picture", arguments->picture,
                        "Write what states save by distance to this PNG file");
-  backbone->callback([repository, checkpoint] {
-    if (repository->count() + checkpoint->count() > 0) return;
-    throw CLI::ValidationError("--repository",
-                               "expected --repository and --model, or --checkpoint, found neither");
-  });
   return {evaluate, [arguments] { return Evaluate(*arguments); }};
 }
 

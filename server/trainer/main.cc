@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
   const std::vector<dreamstate::trainer::Command> commands = {
       dreamstate::trainer::MakeImportCommand(app),   dreamstate::trainer::MakeCollectCommand(app),
       dreamstate::trainer::MakeCorpusCommand(app),   dreamstate::trainer::MakeTrainCommand(app),
+      dreamstate::trainer::MakeHarvestCommand(app),  dreamstate::trainer::MakeStateDitCommand(app),
       dreamstate::trainer::MakeEvaluateCommand(app),
   };
   app.footer(kExamples);  // commands that are added later would have it, too

@@ -1,7 +1,5 @@
 #include <unistd.h>
 
-#include <atomic>
-#include <csignal>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -26,7 +24,7 @@
 #include "server/trainer/command.h"
 #include "server/trainer/import_backbone.h"
 #include "server/trainer/training_display.h"
-#include "server/trainer/training_metrics.h"
+#include "server/trainer/training_session.h"
 
 namespace dreamstate::trainer {
 namespace {
@@ -47,9 +45,6 @@ struct Arguments {
   bool resume = false;
   bool print_config = false;
 };
-
-std::atomic<bool> g_stop = false;
-void Stop(int) { g_stop = true; }
 
 struct Data {
   std::shared_ptr<const training::Corpus> corpus;  // null for tasks
@@ -91,15 +86,14 @@ absl::Status CheckCanPublish(const training::RunConfig& config) {
 
 absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
   Data data;
-  const training::BatchShape window = {.rows = config.batch.rows,
-                                       .tokens = config.validation.tokens};
+  const training::BatchShape window = {.rows = config.batch.rows, .tokens = config.windows.tokens};
   if (config.data.source == "task") {
     DS_ASSIGN_OR_RETURN(data.source, training::MakeTaskSource(config.data.task, config.batch,
                                                               config.seed, /*held_out=*/false));
     DS_ASSIGN_OR_RETURN(const std::unique_ptr<training::BatchSource> held_out,
                         training::MakeTaskSource(config.data.task, config.batch, config.seed,
                                                  /*held_out=*/true));
-    for (int i = 0; i < config.validation.task_batches; ++i) {
+    for (int i = 0; i < config.windows.task_batches; ++i) {
       DS_ASSIGN_OR_RETURN(training::Batch batch, held_out->Next());
       data.validation.push_back(std::move(batch));
     }
@@ -120,7 +114,7 @@ absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
   }
   if (config.validation.every_steps > 0) {
     auto windows = training::HeldOutWindows(*data.corpus, training::Split::kValid, window,
-                                            config.validation.windows_per_label);
+                                            config.windows.per_label);
     if (!windows.ok()) {
       return WithPrefix("validation.tokens (validation.every_steps 0 goes without)",
                         windows.status());
@@ -204,20 +198,19 @@ absl::Status PrintConfig(const Arguments& arguments) {
 }
 
 absl::Status Train(const Arguments& arguments) {
-  // That nobody reads any more what is shown is no reason to lose a run.
-  std::signal(SIGPIPE, SIG_IGN);
+  IgnoreBrokenPipes();
   DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
-  training::Run run;
-  run.writes = ranks.rank == 0;
-  DS_ASSIGN_OR_RETURN(run.config, ReadConfig(arguments.config));
-  if (run.config.data.source == "task") {
-    run.config.model.vocab = training::TaskVocab(run.config.data.task);
+  DS_ASSIGN_OR_RETURN(training::RunConfig config, ReadConfig(arguments.config));
+  if (config.data.source == "task") {
+    config.model.vocab = training::TaskVocab(config.data.task);
   }
-  run.directory = arguments.run;
-  if (run.writes) DS_RETURN_IF_ERROR(CheckCanPublish(run.config));
+  const bool writes = ranks.rank == 0;
+  if (writes) DS_RETURN_IF_ERROR(CheckCanPublish(config));
   tensors::TensorSet initial;
-  DS_ASSIGN_OR_RETURN(initial, InitialTensors(arguments, &run.config));
-  DS_ASSIGN_OR_RETURN(Data data, OpenData(run.config));
+  DS_ASSIGN_OR_RETURN(initial, InitialTensors(arguments, &config));
+  DS_ASSIGN_OR_RETURN(Data data, OpenData(config));
+  training::Run run = training::MakeRun(config, arguments.run);
+  run.writes = writes;
   run.validation = std::move(data.validation);
   run.labels = data.labels;
   std::ostream silence(nullptr);
@@ -227,56 +220,19 @@ absl::Status Train(const Arguments& arguments) {
                         ranks.address, ":", ranks.port));
   }
   DS_ASSIGN_OR_RETURN(const std::unique_ptr<training::Learner> learner,
-                      MakeLearner(run.config, data, initial, ranks));
+                      MakeLearner(config, data, initial, ranks));
   initial = {};  // the learner has them
-  TrainingMetrics metrics;
-  if (run.writes && !arguments.admin_address.empty()) {
-    DS_RETURN_IF_ERROR(metrics.Listen(arguments.admin_address));
-  }
   display.Note(absl::StrFormat("%d parameters on %s, %d x %d tokens a step, %d steps",
-                               learner->parameters(), learner->device(), run.config.batch.rows,
-                               run.config.batch.tokens, run.config.schedule.steps));
-  training::RunHooks hooks;
-  hooks.on_step = [&](const training::RunProgress& progress) {
-    metrics.OnStep(progress);
-    display.Step(progress);
-  };
-  hooks.on_validation = [&](const training::Validation& validation) {
-    metrics.OnValidation(validation);
-    display.Note(absl::StrFormat("validation at step %d: %.4f nats a token, %.2f %% right",
-                                 validation.step, validation.loss, 100 * validation.accuracy));
-  };
-  hooks.on_checkpoint = [&](int64_t step, const std::string& path) {
-    metrics.OnCheckpoint(step);
-    display.Note("checkpoint " + path);
-  };
-  hooks.publish = [&](training::Learner& trained, int64_t step, const nlohmann::json& measured) {
-    return Publish(run.config.publish, data.corpus == nullptr ? "" : data.corpus->tokenizer(),
-                   trained, step, measured);
-  };
-  hooks.on_published = [&](int64_t step, const absl::StatusOr<int64_t>& version) {
-    metrics.OnPublished(version);
-    display.Note(version.ok() ? StrCat("published ", run.config.publish.model, " version ",
-                                       *version, " at step ", step)
-                              : StrCat("publishing failed at step ", step, ": ",
-                                       StdView(version.status().message())));
-  };
-  hooks.on_trouble = [&](const absl::Status& status) {
-    display.Note(StrCat("warning: ", StdView(status.message())));
-  };
-  hooks.stopping = [] { return g_stop.load(); };
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
-    // What nohup, or a shell in the background, had us ignore stays ignored.
-    if (std::signal(signal, Stop) == SIG_IGN) std::signal(signal, SIG_IGN);
-  }
-  DS_ASSIGN_OR_RETURN(const training::RunOutcome outcome,
-                      training::Train(run, arguments.resume, *learner, *data.source, hooks));
-  display.Note(outcome.finished
-                   ? StrCat("done: ", outcome.step, " steps, see ", arguments.run)
-                   : StrCat("stopped at step ", outcome.step, "; --resume goes on from there"));
-  // A run that was stopped has another chance.
-  if (!outcome.finished) return absl::OkStatus();
-  return WithPrefix("the last publication failed", outcome.published);
+                               learner->parameters(), learner->device(), config.batch.rows,
+                               config.batch.tokens, config.schedule.steps));
+  const TrainingSession session = {
+      .resume = arguments.resume,
+      .admin_address = arguments.admin_address,
+      .publish = [&](training::Learner& trained, int64_t step, const nlohmann::json& measured) {
+        return Publish(config.publish, data.corpus == nullptr ? "" : data.corpus->tokenizer(),
+                       trained, step, measured);
+      }};
+  return RunTraining(run, *learner, *data.source, session, display);
 }
 
 }  // namespace

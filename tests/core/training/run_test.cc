@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "core/training/checkpoint.h"
+#include "core/training/run_config.h"
 #include "core/training/run_log.h"
 #include "tests/support/temporary_directory.h"
 
@@ -94,11 +95,11 @@ class FakeSource : public BatchSource {
 class RunTest : public ::testing::Test {
  protected:
   RunTest() {
-    run_.config.schedule = {.lr = 1e-3, .lr_final = 1e-4, .warmup_steps = 5, .steps = 60};
-    run_.config.checkpoint = {.every_minutes = 0, .every_steps = 10, .keep = 2};
-    run_.config.validation.every_steps = 20;
-    run_.config.divergence_nats = 20;
-    run_.config.data.corpus = "corpus";
+    config_.schedule = {.lr = 1e-3, .lr_final = 1e-4, .warmup_steps = 5, .steps = 60};
+    config_.checkpoint = {.every_minutes = 0, .every_steps = 10, .keep = 2};
+    config_.validation.every_steps = 20;
+    config_.divergence_nats = 20;
+    config_.data.corpus = "corpus";
     run_.directory = directory_ / "run";
     run_.validation = {{.rows = 2,
                         .tokens = 4,
@@ -116,7 +117,11 @@ class RunTest : public ::testing::Test {
     FakeSource source;
     int64_t steps = 0;
     hooks_.stopping = [&] { return ++steps == stop_after; };
-    return Train(run_, resume, learner, source, hooks_);
+    training::Run run = MakeRun(config_, run_.directory);
+    run.validation = run_.validation;
+    run.labels = run_.labels;
+    run.writes = run_.writes;
+    return Train(run, resume, learner, source, hooks_);
   }
   std::string Read(const std::string& name) const {
     std::ifstream file(run_.directory + "/" + name);
@@ -136,6 +141,7 @@ class RunTest : public ::testing::Test {
   }
 
   TemporaryDirectory directory_;
+  RunConfig config_;
   training::Run run_;
   RunHooks hooks_;
   int64_t bad_step_ = -1;
@@ -208,7 +214,7 @@ TEST_F(RunTest, OneRunADirectoryAtATime) {
 }
 
 TEST_F(RunTest, PublishesWhenItImprovesAndGoesOnWhenThatFails) {
-  run_.config.publish = {.repository = "r", .model = "m", .on_improvement = true};
+  config_.publish = {.repository = "r", .model = "m", .on_improvement = true};
   std::vector<int64_t> published;
   hooks_.publish = [&](Learner&, int64_t step,
                        const nlohmann::json& metrics) -> absl::StatusOr<int64_t> {
@@ -265,15 +271,15 @@ TEST_F(RunTest, ADamagedCheckpointIsNamedWithTheOneBeforeIt) {
 
 TEST_F(RunTest, AResumedRunKeepsWhatItsCheckpointsDependOn) {
   ASSERT_TRUE(Go(false, 25).ok());
-  run_.config.batch.rows = 7;
+  config_.batch.rows = 7;
   EXPECT_THAT(std::string(Go(true).status().message()),
               HasSubstr("batch.rows: expected 8 as the run began with, found 7"));
-  run_.config.batch.rows = 8;
-  run_.config.data.state_ready.mean_states = 3;
+  config_.batch.rows = 8;
+  config_.data.state_ready.mean_states = 3;
   EXPECT_THAT(std::string(Go(true).status().message()), HasSubstr("data.mean_states"));
-  run_.config.data.state_ready.mean_states = StateReadyOptions().mean_states;
-  run_.config.schedule.steps = 70;
-  run_.config.data.corpus = "moved";
+  config_.data.state_ready.mean_states = StateReadyOptions().mean_states;
+  config_.schedule.steps = 70;
+  config_.data.corpus = "moved";
   EXPECT_TRUE(Go(true).ok());
 }
 
@@ -308,8 +314,8 @@ TEST_F(RunTest, OddLinesOfALogAreLeftAlone) {
 }
 
 TEST_F(RunTest, TheLastPublicationIsToldOf) {
-  run_.config.publish.repository = "somewhere";
-  run_.config.publish.at_end = true;
+  config_.publish.repository = "somewhere";
+  config_.publish.at_end = true;
   hooks_.publish = [](Learner&, int64_t, const nlohmann::json&) -> absl::StatusOr<int64_t> {
     return absl::UnavailableError("no room");
   };

@@ -1,0 +1,84 @@
+#include "core/diffusion/flow.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "core/base/draws.h"
+
+namespace dreamstate::diffusion {
+namespace {
+
+using torch::Tensor;
+
+constexpr uint32_t kNoiseStream = 0x4e4f4953;  // "NOIS"; the substream is the sample
+
+Tensor ForEach(const Tensor& of_sample) { return of_sample.view({-1, 1, 1}); }
+
+}  // namespace
+
+Tensor DrawTimes(const FlowOptions& options, int64_t samples, torch::Device device) {
+  const Tensor normal = torch::randn({samples}, torch::TensorOptions().device(device));
+  return torch::sigmoid(normal * options.time_deviation + options.time_mean);
+}
+
+Tensor FlowLoss(const Dit& dit, const Tensor& code, const Tensor& noise, const Tensor& t,
+                const DitCondition& condition, torch::ScalarType products) {
+  const Tensor z = ForEach(t) * code + ForEach(1 - t) * noise;
+  const Tensor predicted = dit.Forward(z, t, condition, products);
+  // Both velocities are over the same 1 - t.
+  return (predicted - code).square().mean({1, 2}) / (1 - t).clamp_min(kLeastNoise).square();
+}
+
+Tensor SampleNoise(const DitSizes& sizes, uint64_t seed, int64_t first, int64_t samples) {
+  const int64_t elements = int64_t{sizes.tokens()} * sizes.token_size;
+  Tensor noise = torch::empty({samples, sizes.tokens(), sizes.token_size});
+  for (int64_t sample = 0; sample < samples; ++sample) {
+    Draws draws(seed, kNoiseStream, static_cast<uint32_t>(first + sample));
+    float* out = noise.mutable_data_ptr<float>() + sample * elements;
+    for (int64_t i = 0; i < elements; i += 2) {
+      // Box and Muller; 1 - u is in (0, 1].
+      const double radius = std::sqrt(-2 * std::log(1 - draws.Uniform()));
+      const double angle = 2 * std::numbers::pi * draws.Uniform();
+      out[i] = static_cast<float>(radius * std::cos(angle));
+      if (i + 1 < elements) out[i + 1] = static_cast<float>(radius * std::sin(angle));
+    }
+  }
+  return noise;
+}
+
+Tensor Sample(const Dit& dit, const Tensor& noise, const DitCondition& condition,
+              const SampleOptions& options) {
+  const torch::NoGradGuard no_gradients;
+  const int64_t samples = noise.size(0);
+  const DitCondition none = DitCondition::None(dit.sizes(), samples, noise.device());
+  const auto predict = [&](const Tensor& z, double time) {
+    const Tensor t = torch::full({samples}, time, noise.options());
+    const Tensor x = dit.Forward(z, t, condition, options.products);
+    if (options.guidance == 1.0 || time < options.guidance_from || time > options.guidance_to) {
+      return x;
+    }
+    const Tensor without = dit.Forward(z, t, none, options.products);
+    return without + options.guidance * (x - without);
+  };
+  Tensor z = noise;
+  for (int step = 0; step < options.steps; ++step) {
+    const double now = static_cast<double>(step) / options.steps;
+    const double next = static_cast<double>(step + 1) / options.steps;
+    const auto velocity = [&](const Tensor& at, double time) {
+      return (predict(at, time) - at) / std::max(1 - time, kLeastNoise);
+    };
+    if (step + 1 == options.steps) {
+      z = predict(z, now);  // a step to t = 1 along v ends at x
+    } else {
+      const Tensor v = velocity(z, now);
+      const Tensor ahead = z + (next - now) * v;
+      z = options.solver == Solver::kEuler ? ahead
+                                           : z + (next - now) / 2 * (v + velocity(ahead, next));
+    }
+    if (options.on_step && !options.on_step(step + 1)) break;
+  }
+  return z;
+}
+
+}  // namespace dreamstate::diffusion

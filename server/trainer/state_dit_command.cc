@@ -1,0 +1,137 @@
+#include <unistd.h>
+
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_format.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/training/ranks.h"
+#include "core/training/run_config.h"
+#include "core/training/state_dit_config.h"
+#include "core/training/state_dit_learner.h"
+#include "server/trainer/command.h"
+#include "server/trainer/publish_state_dit.h"
+#include "server/trainer/training_session.h"
+
+namespace dreamstate::trainer {
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  dreamstate-trainer harvest --repository models --model mine --corpus corpus --to states
+  dreamstate-trainer state-dit --config dit.json --run runs/dit
+  dreamstate-trainer state-dit --config dit.json --run runs/dit --resume
+  dreamstate-trainer state-dit --print-config                 # every key with its default
+SIGTERM, SIGHUP and Ctrl-C save a checkpoint and end with 0; --resume goes on from it.
+Exit codes: 0 done, 1 failed, 2 wrong usage.)";
+
+struct Arguments {
+  std::string config;
+  std::string run;
+  std::string admin_address;
+  bool resume = false;
+  bool print_config = false;
+};
+
+absl::StatusOr<training::StateDitConfig> ReadConfig(const std::string& path) {
+  DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, training::kMostRunConfigBytes));
+  return training::ParseStateDitConfig(path, text);
+}
+
+absl::Status PrintConfig(const Arguments& arguments) {
+  training::StateDitConfig config;
+  if (!arguments.config.empty()) {
+    DS_ASSIGN_OR_RETURN(config, ReadConfig(arguments.config));
+  }
+  std::cout << training::SerializeStateDitConfig(config);
+  return absl::OkStatus();
+}
+
+absl::Status Train(const Arguments& arguments) {
+  IgnoreBrokenPipes();
+  DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
+  if (!ranks.alone()) {
+    return absl::InvalidArgumentError("WORLD_SIZE: expected 1, a state DiT is trained by one rank");
+  }
+  DS_ASSIGN_OR_RETURN(training::StateDitConfig config, ReadConfig(arguments.config));
+  TrainingDisplay display(std::cout, isatty(STDOUT_FILENO) != 0);
+  DS_ASSIGN_OR_RETURN(const training::StateDataset dataset,
+                      training::StateDataset::Open(config.states));
+  if (!config.publish.repository.empty()) {
+    // What a run would find out only after hours.
+    DS_RETURN_IF_ERROR(WithPrefix(
+        "publish",
+        FindBackbone(config.publish.repository, config.publish.model, dataset.info().backbone)
+            .status()));
+  }
+  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const training::StateRecords> records,
+                      training::StateRecords::Read(dataset));
+  DS_ASSIGN_OR_RETURN(
+      const std::unique_ptr<training::BatchSource> source,
+      training::MakeStateSource(records, config.rows, config.shares, config.learner.seed));
+  DS_RETURN_IF_ERROR(MakeDirectories(arguments.run));
+  config.learner.codec = arguments.run + "/codec.safetensors";
+  display.Note(StrCat("reading ", records->all().size(), " states"));
+  DS_ASSIGN_OR_RETURN(const std::unique_ptr<training::Learner> learner,
+                      training::MakeStateDitLearner(records, config.learner));
+  training::Run run = training::MakeRun(config, arguments.run);
+  run.labels = static_cast<int>(records->info().labels.size());
+  if (config.validation.every_steps > 0) {
+    run.validation =
+        training::HeldOutStates(*records, config.rows, config.validation_states_per_label);
+  }
+  display.Note(absl::StrFormat("%d parameters on %s, %d states a step of %d, %d steps",
+                               learner->parameters(), learner->device(), config.rows,
+                               records->training(), config.schedule.steps));
+  const TrainingSession session = {
+      .resume = arguments.resume,
+      .admin_address = arguments.admin_address,
+      .publish = [&](training::Learner& trained, int64_t step,
+                     const nlohmann::json& metrics) -> absl::StatusOr<int64_t> {
+        DS_ASSIGN_OR_RETURN(const tensors::TensorSet set, trained.Export());
+        return PublishStateDit(set,
+                               {.repository = config.publish.repository,
+                                .model = config.publish.model,
+                                .backbone = dataset.info().backbone,
+                                .metrics = metrics,
+                                .step = step,
+                                .allow_losing_components = config.publish.allow_losing_components});
+      },
+      .describe =
+          [](const training::Validation& validation) {
+            return absl::StrFormat("%.4f velocity loss", validation.loss);
+          }};
+  return RunTraining(run, *learner, *source, session, display);
+}
+
+}  // namespace
+
+Command MakeStateDitCommand(CLI::App& app) {
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App* train = app.add_subcommand("state-dit", "Train a generator of states");
+  train->footer([] {
+    return StrCat(kExamples, "\n\nKeys of a config, SECTION.KEY for {\"SECTION\": {\"KEY\": …}}:\n",
+                  training::DescribeStateDitConfig());
+  });
+  CLI::Option* config = train->add_option("--config", arguments->config,
+                                          "The run's config, a JSON file; its keys below");
+  CLI::Option* run = train->add_option("--run", arguments->run, "The run's directory");
+  train->add_option("--admin-address", arguments->admin_address,
+                    "Serve /metrics here, HOST:PORT; nowhere when it is not given");
+  train->add_flag("--resume", arguments->resume, "Continue the run that is there");
+  CLI::Option* print =
+      train->add_flag("--print-config", arguments->print_config,
+                      "Print the config with everything it does not say as JSON, and end");
+  train->callback([=] {
+    if (print->count() > 0) return;
+    if (config->count() == 0) throw CLI::RequiredError("--config");
+    if (run->count() == 0) throw CLI::RequiredError("--run");
+  });
+  return {.app = train, .run = [arguments] {
+            return arguments->print_config ? PrintConfig(*arguments) : Train(*arguments);
+          }};
+}
+
+}  // namespace dreamstate::trainer
