@@ -170,7 +170,7 @@ const Tensor& Dit::Get(const std::string& name) const {
 
 // q [B][S][D], k and v [B][T][D] -> [B][S][D]; queries and keys are normalised head by head.
 Tensor Dit::Attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::string& prefix,
-                      const Tensor& mask) const {
+                      const std::optional<Tensor>& mask) const {
   const int64_t n = sizes_.head_size, heads = sizes_.width / n;
   const auto split = [&](const Tensor& x) {
     return x.view({x.size(0), x.size(1), heads, n}).transpose(1, 2);
@@ -189,7 +189,7 @@ Tensor Dit::TextTokens(const DitCondition& condition, int64_t samples,
                        torch::ScalarType products) const {
   const int64_t d = sizes_.width;
   Tensor keys = Get("text.none").view({1, 1, d}).expand({samples, 1, d}).to(products);
-  Tensor mask;
+  std::optional<Tensor> mask;
   if (condition.text.defined()) {
     const Tensor text = Linear(Norm(condition.text.to(torch::kFloat)).to(products), Get("text.in"),
                                Get("text.in.bias"));
@@ -235,7 +235,7 @@ Tensor Dit::Forward(const Tensor& z, const Tensor& t, const DitCondition& condit
     const auto m = (shared + Get(block + "modulation").to(products)).unsqueeze(2).unbind(1);
     const Tensor h = Norm(x) * (1 + m[0]) + m[1];
     const auto qkv = Linear(h, Get(block + "qkv")).chunk(3, -1);
-    x = x + m[2] * Linear(Attention(qkv[0], qkv[1], qkv[2], block, {}), Get(block + "o"));
+    x = x + m[2] * Linear(Attention(qkv[0], qkv[1], qkv[2], block, std::nullopt), Get(block + "o"));
     const auto parts = Linear(Norm(x) * (1 + m[3]) + m[4], Get(block + "up")).chunk(2, -1);
     x = x + m[5] * Linear(torch::silu(parts[0]) * parts[1], Get(block + "down"));
   }
@@ -317,6 +317,16 @@ absl::StatusOr<std::unique_ptr<Dit>> Dit::Load(const tensors::TensorSet& set,
     DS_RETURN_IF_ERROR(tensors::ToFloat(*tensor, values));
     Tensor leaf = dit->leaves_[i].detach();
     leaf.copy_(torch::from_blob(values.data(), parameter.shape, torch::kFloat));
+  }
+  for (const tensors::Tensor& tensor : set.tensors()) {
+    const auto same = [&](const Parameter& parameter) {
+      return tensor.name == StrCat("dit.", parameter.name);
+    };
+    if (tensor.name.starts_with("dit.") &&
+        std::none_of(dit->parameters_.begin(), dit->parameters_.end(), same)) {
+      return absl::InvalidArgumentError(
+          StrCat(tensor.name, ": is no tensor of a state DiT with ", sizes.layers, " blocks"));
+    }
   }
   dit->RequireGradients(false);
   return dit;

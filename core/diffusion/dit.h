@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -71,7 +72,8 @@ class Dit {
   torch::Tensor TextTokens(const DitCondition& condition, int64_t samples,
                            torch::ScalarType products) const;
   torch::Tensor Attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                          const std::string& prefix, const torch::Tensor& mask) const;
+                          const std::string& prefix,
+                          const std::optional<torch::Tensor>& mask) const;
 
   DitSizes sizes_;
   std::vector<Parameter> parameters_;

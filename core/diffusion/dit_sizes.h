@@ -10,7 +10,7 @@ struct DitSizes {
   int blocks = 4;       // of a head that are tokens
   int token_size = 0;   // K
   int width = 192;      // D
-  int layers = 7;
+  int layers = 5;
   int head_size = 32;  // of an attention head; divides width
   int mlp = 512;       // hidden width of SwiGLU
   int registers = 4;
@@ -23,8 +23,10 @@ struct DitSizes {
 // INVALID_ARGUMENT naming the size that is out of range.
 absl::Status CheckSizes(const DitSizes& sizes);
 
-// t = sigmoid of a normal variable: how often which noise level is trained.
+// How often which noise level is trained: t = sigmoid of a normal variable, and sometimes 0, where
+// sampling begins and where the network says E[x | condition].
 struct FlowOptions {
+  double noise_share = 0.1;  // samples at t = 0
   double time_mean = -0.8;
   double time_deviation = 0.8;
 };

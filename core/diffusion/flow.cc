@@ -19,7 +19,8 @@ Tensor ForEach(const Tensor& of_sample) { return of_sample.view({-1, 1, 1}); }
 
 Tensor DrawTimes(const FlowOptions& options, int64_t samples, torch::Device device) {
   const Tensor normal = torch::randn({samples}, torch::TensorOptions().device(device));
-  return torch::sigmoid(normal * options.time_deviation + options.time_mean);
+  const Tensor t = torch::sigmoid(normal * options.time_deviation + options.time_mean);
+  return torch::where(torch::rand_like(t) < options.noise_share, torch::zeros_like(t), t);
 }
 
 Tensor FlowLoss(const Dit& dit, const Tensor& code, const Tensor& noise, const Tensor& t,

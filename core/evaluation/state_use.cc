@@ -10,8 +10,6 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
-#include "core/evaluation/state_conditions.h"
-#include "core/evaluation/states_under_test.h"
 
 namespace dreamstate::evaluation {
 namespace {
@@ -39,8 +37,8 @@ double BitsBetween(std::span<const float> nll, const Distance& distance) {
 class Measurement {
  public:
   Measurement(const BackboneUnderTest& backbone, const StateUseOptions& options,
-              const WindowChoice& choice)
-      : backbone_(backbone), options_(options), choice_(choice) {
+              const ConditionsMaker& make, const WindowChoice& choice)
+      : backbone_(backbone), options_(options), make_(make), choice_(choice) {
     use_.windows = static_cast<int>(choice.windows.size());
     use_.left_out = choice.left_out;
     use_.label_windows.resize(choice.labels.size());
@@ -57,7 +55,7 @@ class Measurement {
         StatesUnderTest::Harvest(backbone_, choice_, options_.foreign_draws, options_.windows.seed,
                                  [this](int64_t tokens) { Told("states", tokens); }));
     const StateCondition zero = ZeroCondition(backbone_.separator);
-    const std::vector<ConditionSection> sections = MakeConditions(*states, backbone_.separator);
+    DS_ASSIGN_OR_RETURN(const std::vector<ConditionSection> sections, make_(*states));
     done_ = 0;
     total_ = TokensOf(zero);
     for (const ConditionSection& section : sections) {
@@ -195,6 +193,7 @@ class Measurement {
 
   const BackboneUnderTest& backbone_;
   const StateUseOptions& options_;
+  const ConditionsMaker& make_;
   const WindowChoice& choice_;
   Bits zero_bits_;
   StateUse use_;
@@ -214,13 +213,21 @@ const StateWorth* StateUse::Find(std::string_view id) const {
 
 absl::StatusOr<StateUse> MeasureStateUse(const BackboneUnderTest& backbone,
                                          const StateUseOptions& options) {
+  return MeasureStateUse(backbone, options, [&backbone](const StatesUnderTest& states) {
+    return MakeConditions(states, backbone.separator);
+  });
+}
+
+absl::StatusOr<StateUse> MeasureStateUse(const BackboneUnderTest& backbone,
+                                         const StateUseOptions& options,
+                                         const ConditionsMaker& make) {
   if (options.foreign_draws < 1) {
     return absl::InvalidArgumentError(
         StrCat("foreign_draws: expected at least 1, found ", options.foreign_draws));
   }
   DS_ASSIGN_OR_RETURN(const WindowChoice choice,
                       ChooseWindows(backbone.corpus, backbone.tokenizer, options.windows));
-  return Measurement(backbone, options, choice).Run();
+  return Measurement(backbone, options, make, choice).Run();
 }
 
 }  // namespace dreamstate::evaluation

@@ -21,6 +21,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,8 @@
 #include "absl/status/statusor.h"
 #include "core/evaluation/backbone.h"
 #include "core/evaluation/bootstrap.h"
+#include "core/evaluation/state_conditions.h"
+#include "core/evaluation/states_under_test.h"
 #include "core/evaluation/table.h"
 #include "core/evaluation/windows.h"
 #include "nlohmann/json.hpp"
@@ -84,6 +87,12 @@ struct StateUse {
 // As ChooseWindows; INVALID_ARGUMENT for foreign_draws < 1.
 absl::StatusOr<StateUse> MeasureStateUse(const BackboneUnderTest& backbone,
                                          const StateUseOptions& options);
+// The same with other rows than MakeConditions'.
+using ConditionsMaker =
+    std::function<absl::StatusOr<std::vector<ConditionSection>>(const StatesUnderTest&)>;
+absl::StatusOr<StateUse> MeasureStateUse(const BackboneUnderTest& backbone,
+                                         const StateUseOptions& options,
+                                         const ConditionsMaker& make);
 
 Table StateUseTable(const StateUse& use, const StateUseOptions& options);
 // The main states, label by label.

@@ -44,6 +44,7 @@ ConfigKeys Keys(StateDitConfig* c, std::string* precision) {
        {NumberKey("time_mean", &learner.flow.time_mean, -10, 10,
                   "of the normal variable whose sigmoid is the time"),
         NumberKey("time_deviation", &learner.flow.time_deviation, 0.01, 10, "of the same"),
+        NumberKey("noise_share", &learner.flow.noise_share, 0, 1, "states at time 0, pure noise"),
         NumberKey("ema_decay", &learner.ema_decay, 0, 0.999999,
                   "of the average of the weights, which is what is published")}},
       {"batch", {WholeKey("rows", &c->rows, 1, 1 << 16, "states a step")}},

@@ -14,6 +14,7 @@
 #include "core/picture/png.h"
 #include "server/trainer/command.h"
 #include "server/trainer/evaluate_backbone.h"
+#include "server/trainer/evaluate_state_dit.h"
 #include "server/trainer/token_progress.h"
 
 namespace dreamstate::trainer {
@@ -27,6 +28,22 @@ constexpr char kExamples[] = R"(Examples:
 Prints bits per byte by domain, and the bits that initial states save on the tokens behind them:
 own states, those of other documents, averages, prompts, and controls that must fail.
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
+
+constexpr char kStateDitExamples[] = R"(Examples:
+  dreamstate-trainer evaluate state-dit --repository models --model mine --corpus corpus
+  dreamstate-trainer evaluate state-dit --repository models --model mine --corpus corpus --split valid --json
+Prints the bits that generated states save on the tokens behind them, beside own states, averages,
+the same excerpts as prompts, and controls that must fail.
+Exit codes: 0 done, 1 failed, 2 wrong usage.)";
+
+struct StateDitArguments {
+  EvaluateStateDitOptions options;
+  std::string split = "test";
+  std::string weights = "fp32";
+  uint64_t seed = 0;
+  std::string markdown;
+  bool json = false;
+};
 
 struct Arguments {
   EvaluateOptions options;
@@ -54,11 +71,76 @@ absl::Status CheckIsFile(std::string_view flag, const std::string& path) {
       StrCat(flag, ": expected a file or nothing there yet, found something else (", path, ")"));
 }
 
+training::Split SplitNamed(const std::string& name) {
+  return name == "valid" ? training::Split::kValid : training::Split::kTest;
+}
+
+absl::Status EvaluateDit(StateDitArguments& arguments) {
+  EvaluateStateDitOptions& options = arguments.options;
+  DS_ASSIGN_OR_RETURN(options.weights, rwkv::ParseWeightFormat(arguments.weights));
+  options.state_options.windows.split = SplitNamed(arguments.split);
+  options.state_options.windows.seed = arguments.seed;
+  options.state_options.bootstrap.seed = arguments.seed;
+  options.generated.seed = arguments.seed;
+  DS_RETURN_IF_ERROR(CheckIsFile("--markdown", arguments.markdown));
+  TokenProgress progress(std::cerr, isatty(STDERR_FILENO) == 1);
+  options.progress = [&progress](std::string_view stage, int64_t done, int64_t total) {
+    progress.Show(stage, done, total);
+  };
+  DS_ASSIGN_OR_RETURN(const StateDitEvaluation result, EvaluateStateDit(options));
+  progress.End();
+  std::cout << (arguments.json ? StateDitJson(result, options).dump() + "\n"
+                               : StateDitText(result, options));
+  if (arguments.markdown.empty()) return absl::OkStatus();
+  return WriteFileAtomically(arguments.markdown, StateDitMarkdown(result, options));
+}
+
+void AddStateDit(CLI::App& evaluate, const std::shared_ptr<StateDitArguments>& arguments) {
+  EvaluateStateDitOptions& options = arguments->options;
+  CLI::App* dit = evaluate.add_subcommand("state-dit", "What the states that it makes are worth");
+  dit->footer(kStateDitExamples);
+  dit->add_option("--repository", options.repository, "Model repository")->required();
+  dit->add_option("--model", options.model, "Name of its model")->required();
+  dit->add_option("--version", options.version, "Its version; by default the newest");
+  dit->add_option("--corpus", options.corpus, "Directory that \"corpus\" made")->required();
+  dit->add_option("--split", arguments->split, "Documents to measure on")
+      ->check(CLI::IsMember({"valid", "test"}))
+      ->capture_default_str();
+  dit->add_option("--weights", arguments->weights, "Format of the backbone's weights")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
+      ->capture_default_str();
+  evaluation::WindowOptions& windows = options.state_options.windows;
+  dit->add_option("--windows", windows.windows_per_label, "Documents a domain at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  dit->add_option("--position", windows.position, "Tokens that a state has read")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  dit->add_option("--excerpt-tokens", options.generated.excerpt_tokens, "Tokens of an excerpt")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  dit->add_option("--draws", options.generated.draws, "Samples tried on each window")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  dit->add_option("--steps", options.generated.steps, "Of a sample")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  dit->add_option("--guidance", options.generated.guidance, "Of the row with guidance")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  dit->add_option("--seed", arguments->seed, "Of all choices, noise and intervals")
+      ->capture_default_str();
+  dit->add_option("--threads", options.threads, "Processors to use; 0: all")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  dit->add_flag("--json", arguments->json, "Print all figures as one line of JSON");
+  dit->add_option("--markdown", arguments->markdown, "Write the table to this file, too");
+}
+
 absl::Status Evaluate(Arguments& arguments) {
   EvaluateOptions& options = arguments.options;
   DS_ASSIGN_OR_RETURN(options.weights, rwkv::ParseWeightFormat(arguments.weights));
-  const training::Split split =
-      arguments.split == "valid" ? training::Split::kValid : training::Split::kTest;
+  const training::Split split = SplitNamed(arguments.split);
   options.domain_options.split = split;
   options.domain_options.bootstrap.seed = arguments.seed;
   options.state_options.windows.split = split;
@@ -145,7 +227,11 @@ Command MakeEvaluateCommand(CLI::App& app) {
   backbone->add_option("--markdown", arguments->markdown, "Write the tables to this file, too");
   backbone->add_option("--picture", arguments->picture,
                        "Write what states save by distance to this PNG file");
-  return {evaluate, [arguments] { return Evaluate(*arguments); }};
+  const auto dit = std::make_shared<StateDitArguments>();
+  AddStateDit(*evaluate, dit);
+  return {evaluate, [arguments, dit, backbone] {
+            return backbone->parsed() ? Evaluate(*arguments) : EvaluateDit(*dit);
+          }};
 }
 
 }  // namespace dreamstate::trainer

@@ -50,8 +50,11 @@ absl::StatusOr<int64_t> PublishStateDit(const tensors::TensorSet& set,
                           .config = component.config,
                           .digest = component.digest});
   }
-  components.push_back(
-      {.kind = "state_dit", .tensors = &set, .config = {{"parameters", parameters}}});
+  components.push_back({.kind = "state_dit",
+                        .tensors = &set,
+                        .config = {{"parameters", parameters},
+                                   {"labels", publication.labels},
+                                   {"taps", publication.taps}}});
   manifest.parents = {manifest.version};
   manifest.metrics["state_dit"] = publication.metrics;
   manifest.metrics["state_dit"]["step"] = publication.step;

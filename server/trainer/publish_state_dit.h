@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/repository/manifest.h"
@@ -20,7 +21,9 @@ absl::StatusOr<repository::Manifest> FindBackbone(const std::string& repository,
 struct StateDitPublication {
   std::string repository;
   std::string model;
-  std::string backbone;  // its fingerprint
+  std::string backbone;             // its fingerprint
+  std::vector<std::string> labels;  // that it knows, by index
+  std::vector<int> taps;            // layers that its texts are read from
   nlohmann::json metrics = nlohmann::json::object();
   int64_t step = 0;
   bool allow_losing_components = false;

@@ -95,6 +95,8 @@ absl::Status Train(const Arguments& arguments) {
                                {.repository = config.publish.repository,
                                 .model = config.publish.model,
                                 .backbone = dataset.info().backbone,
+                                .labels = dataset.info().labels,
+                                .taps = dataset.info().taps,
                                 .metrics = metrics,
                                 .step = step,
                                 .allow_losing_components = config.publish.allow_losing_components});
