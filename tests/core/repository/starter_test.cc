@@ -25,8 +25,11 @@ TEST(Starter, IsWholeAndSaysHowItWasMade) {
       OnlyVersion(DREAMSTATE_TEST_DATA "/../../deploy/starter/repository", "starter");
   EXPECT_GT(manifest.trainer_step, 0);
   EXPECT_TRUE(manifest.metrics.contains("validation_loss")) << manifest.metrics.dump();
-  // What ships stays within ten megabytes.
+  // What ships stays within these.
   EXPECT_LT(manifest.Find("backbone")->bytes, 10'000'000);
+  ASSERT_NE(manifest.Find("state_dit"), nullptr);
+  EXPECT_LT(manifest.Find("state_dit")->bytes, 10'500'000);
+  EXPECT_TRUE(manifest.metrics["state_dit"].contains("validation_loss"));
 }
 
 TEST(Tiny, IsTheModelOfTheTestsFile) {

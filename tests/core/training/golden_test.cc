@@ -39,7 +39,8 @@ constexpr Precision kPrecisions[] = {
     {torch::kCPU, torch::kFloat, "fp32", 2e-6, 2e-4, 2e-4},
 #if DREAMSTATE_TORCH_CUDA
     {torch::kCUDA, torch::kDouble, "cuda_fp64", 1e-12, 1e-6, 1e-6},
-    {torch::kCUDA, torch::kFloat, "cuda_fp32", 2e-6, 2e-4, 2e-4},
+    // Its WKV-7 divides decays out again on the way back (kernels/wkv7_gradient_cuda.h).
+    {torch::kCUDA, torch::kFloat, "cuda_fp32", 2e-6, 5e-3, 2e-4},
 #endif
 };
 
