@@ -95,6 +95,23 @@ absl::Status EvaluateDit(StateDitArguments& arguments) {
   return WriteFileAtomically(arguments.markdown, StateDitMarkdown(result, options));
 }
 
+void AddWindowOptions(CLI::App& command, evaluation::WindowOptions* windows) {
+  command.add_option("--position", windows->position, "States: tokens that a state has read")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command.add_option("--length", windows->length, "States: tokens scored behind them")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command.add_option("--windows", windows->windows_per_label, "States: documents a domain at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command
+      .add_option("--label-documents", windows->label_documents,
+                  "States: training documents a domain at most")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+}
+
 void AddStateDit(CLI::App& evaluate, const std::shared_ptr<StateDitArguments>& arguments) {
   EvaluateStateDitOptions& options = arguments->options;
   CLI::App* dit = evaluate.add_subcommand("state-dit", "What the states that it makes are worth");
@@ -109,13 +126,7 @@ void AddStateDit(CLI::App& evaluate, const std::shared_ptr<StateDitArguments>& a
   dit->add_option("--weights", arguments->weights, "Format of the backbone's weights")
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
       ->capture_default_str();
-  evaluation::WindowOptions& windows = options.state_options.windows;
-  dit->add_option("--windows", windows.windows_per_label, "Documents a domain at most")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  dit->add_option("--position", windows.position, "Tokens that a state has read")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
+  AddWindowOptions(*dit, &options.state_options.windows);
   dit->add_option("--excerpt-tokens", options.generated.excerpt_tokens, "Tokens of an excerpt")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
@@ -203,21 +214,7 @@ Command MakeEvaluateCommand(CLI::App& app) {
                    "Bits per byte: bytes of a domain at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  evaluation::WindowOptions& windows = options.state_options.windows;
-  backbone->add_option("--position", windows.position, "States: tokens that a state has read")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  backbone->add_option("--length", windows.length, "States: tokens scored behind them")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  backbone->add_option("--windows", windows.windows_per_label, "States: documents a domain at most")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  backbone
-      ->add_option("--label-documents", windows.label_documents,
-                   "States: training documents a domain at most")
-      ->check(CLI::Range(2, 1 << 20))
-      ->capture_default_str();
+  AddWindowOptions(*backbone, &options.state_options.windows);
   backbone->add_option("--seed", arguments->seed, "Of all choices and intervals")
       ->capture_default_str();
   backbone->add_option("--threads", options.threads, "Processors to use; 0: all")
