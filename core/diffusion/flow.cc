@@ -48,24 +48,42 @@ Tensor SampleNoise(const DitSizes& sizes, uint64_t seed, int64_t first, int64_t 
   return noise;
 }
 
-Tensor Sample(const Dit& dit, const Tensor& noise, const DitCondition& condition,
+Tensor Sample(const Dit& dit, const Tensor& noise, const std::vector<WeightedCondition>& conditions,
               const SampleOptions& options) {
   const torch::NoGradGuard no_gradients;
   const int64_t samples = noise.size(0);
   const DitCondition none = DitCondition::None(dit.sizes(), samples, noise.device());
+  // Without a condition, or with one of weight 1, one pass says it.
+  const bool plain = conditions.size() == 1 && conditions[0].weight.eq(1).all().item<bool>();
   const auto predict = [&](const Tensor& z, double time) {
     const Tensor t = torch::full({samples}, time, noise.options());
-    const Tensor x = dit.Forward(z, t, condition, options.products);
-    if (options.guidance == 1.0 || time < options.guidance_from || time > options.guidance_to) {
-      return x;
+    const auto forward = [&](const DitCondition& condition) {
+      return dit.Forward(z, t, condition, options.products);
+    };
+    if (conditions.empty()) return forward(none);
+    if (plain) return forward(conditions[0].condition);
+    const bool guided = time >= options.guidance_from && time <= options.guidance_to;
+    const Tensor without = forward(none);
+    Tensor x = without.clone();
+    for (const WeightedCondition& one : conditions) {
+      const Tensor weight = guided ? one.weight
+                                   : one.weight.gt(0).to(noise.scalar_type()) /
+                                         static_cast<double>(conditions.size());
+      x += ForEach(weight) * (forward(one.condition) - without);
     }
-    const Tensor without = dit.Forward(z, t, none, options.products);
-    return without + options.guidance * (x - without);
+    return x;
   };
-  Tensor z = noise;
+  // What is known is noised like everything else on the way, and exact at the end.
+  const auto keep_known = [&](const Tensor& z, double time) {
+    if (!options.known.defined()) return z;
+    return torch::where(options.known.unsqueeze(2), time * options.code + (1 - time) * noise, z);
+  };
+  const double span = 1 - options.from_time;
+  Tensor z = options.from_time > 0 ? options.from_time * options.code + span * noise
+                                   : keep_known(noise, 0);
   for (int step = 0; step < options.steps; ++step) {
-    const double now = static_cast<double>(step) / options.steps;
-    const double next = static_cast<double>(step + 1) / options.steps;
+    const double now = options.from_time + span * step / options.steps;
+    const double next = options.from_time + span * (step + 1) / options.steps;
     const auto velocity = [&](const Tensor& at, double time) {
       return (predict(at, time) - at) / std::max(1 - time, kLeastNoise);
     };
@@ -73,10 +91,11 @@ Tensor Sample(const Dit& dit, const Tensor& noise, const DitCondition& condition
       z = predict(z, now);  // a step to t = 1 along v ends at x
     } else {
       const Tensor v = velocity(z, now);
-      const Tensor ahead = z + (next - now) * v;
+      const Tensor ahead = keep_known(z + (next - now) * v, next);
       z = options.solver == Solver::kEuler ? ahead
                                            : z + (next - now) / 2 * (v + velocity(ahead, next));
     }
+    z = keep_known(z, next);
     if (options.on_step && !options.on_step(step + 1)) break;
   }
   return z;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "core/diffusion/dit.h"
 
@@ -29,19 +30,37 @@ torch::Tensor SampleNoise(const DitSizes& sizes, uint64_t seed, int64_t first, i
 
 enum class Solver { kEuler, kHeun };
 
+// A condition and how much it counts: x = x(none) + sum of weight (x(condition) - x(none)). One of
+// weight 1 is the condition's own prediction, more leans towards it, less than 0 away from it.
+struct WeightedCondition {
+  DitCondition condition;
+  torch::Tensor weight;  // [B]
+};
+
 struct SampleOptions {
   int steps = 10;
   Solver solver = Solver::kHeun;
-  // x = x(none) + guidance (x(condition) - x(none)) where from <= t <= to; 1 = the condition's.
-  double guidance = 1.0;
+  // Sampling begins at this time, from `code` noised to it; 0 = from noise alone (spec section 4,
+  // SDEdit: 1 - from_time is the share of noise).
+  double from_time = 0;
+  torch::Tensor code;  // [B][G][K]; for from_time above 0, and for `known`
+  // Tokens that stay what they are in `code`, [B][G] bool (spec section 4, inpainting); undefined =
+  // none. They are put in their places at every step; a model that was not trained so fits the rest
+  // to them only in part (a mixture whose halves name each other: 60 %, and noising back and
+  // repeating steps as RePaint does changes little).
+  torch::Tensor known;
+  // Weights other than 0 and 1 count where from <= t <= to; elsewhere all of a sample's conditions
+  // count as 1 over their number.
   double guidance_from = 0.0, guidance_to = 1.0;
   torch::ScalarType products = torch::kFloat;
   // Told after each step; false ends sampling early, with what there is.
   std::function<bool(int step)> on_step;
 };
 
-// Codes [B][G][K] from `noise`, by the flow from t = 0 to 1. One Euler step gives E[x | condition].
-torch::Tensor Sample(const Dit& dit, const torch::Tensor& noise, const DitCondition& condition,
+// Codes [B][G][K] from `noise`, by the flow to t = 1. One step from noise gives E[x | condition].
+// No conditions = x(none).
+torch::Tensor Sample(const Dit& dit, const torch::Tensor& noise,
+                     const std::vector<WeightedCondition>& conditions,
                      const SampleOptions& options);
 
 }  // namespace dreamstate::diffusion

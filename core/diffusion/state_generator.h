@@ -21,10 +21,23 @@
 
 namespace dreamstate::diffusion {
 
-// What one sample is told; nothing = unconditional.
+// One thing that a sample is told.
 struct StateCondition {
   int32_t label = -1;       // index into the labels that the DiT was trained with, -1 = none
   std::vector<float> text;  // [T][activation_width] of TextActivations; empty = none
+  // 1 = as it is, more leans towards it, below 0 away from it; not 0.
+  float weight = 1;
+};
+
+// One state to make.
+struct StateRequest {
+  std::vector<StateCondition> conditions = {};  // none = unconditional
+  // The state that is made on: its matrices are noised to `noise` and made anew (0 < noise < 1, the
+  // share of noise), or those that `keep` names stay and the others are made (noise = 1). Null =
+  // from noise alone. Outlives the call.
+  const state::State* from = nullptr;
+  double noise = 1;
+  std::vector<bool> keep = {};  // [L][H]; empty = none
 };
 
 enum class GenerateMode {
@@ -34,8 +47,7 @@ enum class GenerateMode {
 
 struct GenerateOptions {
   GenerateMode mode = GenerateMode::kSample;
-  int steps = 10;         // of Heun's method; kSample
-  double guidance = 1.0;  // > 1 leans towards the condition
+  int steps = 10;  // of Heun's method; kSample
   uint64_t seed = 0;
   int64_t first_sample = 0;  // of the seed's samples
   // Told after each step; false ends it: CANCELLED.
@@ -52,9 +64,11 @@ class StateGenerator {
 
   virtual const StateCodec& codec() const = 0;
   virtual const DitSizes& sizes() const = 0;
-  // One state a condition. INVALID_ARGUMENT for a label, text or option out of range.
+  // One state a request; what is kept is as it was. The shift vectors are the training states'
+  // mean ones. Requests of one call have the same noise. INVALID_ARGUMENT naming the field: a
+  // label, text, weight, mask, state or option out of range.
   virtual absl::StatusOr<std::vector<state::State>> Generate(
-      std::span<const StateCondition> conditions, const GenerateOptions& options) const = 0;
+      std::span<const StateRequest> requests, const GenerateOptions& options) const = 0;
 };
 
 }  // namespace dreamstate::diffusion

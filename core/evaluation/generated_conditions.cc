@@ -63,20 +63,20 @@ class Generated {
 
   void Make(size_t begin, int draw) {
     const size_t end = std::min(begin + kBatch, sources_->windows());
-    std::vector<diffusion::StateCondition> conditions;
+    std::vector<diffusion::StateRequest> requests;
     for (size_t i = begin; i < end; ++i) {
       const size_t from = told_.others ? Other(i) : i;
-      diffusion::StateCondition condition;
+      diffusion::StateCondition condition = {.weight = static_cast<float>(guidance_)};
       if (told_.label) condition.label = sources_->label[from];
       if (told_.text) condition.text = sources_->activations[from];
-      conditions.push_back(std::move(condition));
+      requests.emplace_back();
+      if (told_.label || told_.text) requests.back().conditions.push_back(std::move(condition));
     }
     auto made = sources_->generator.Generate(
-        conditions, {.mode = mode_,
-                     .steps = sources_->options.steps,
-                     .guidance = guidance_,
-                     .seed = sources_->options.seed + static_cast<uint64_t>(draw),
-                     .first_sample = static_cast<int64_t>(begin)});
+        requests, {.mode = mode_,
+                   .steps = sources_->options.steps,
+                   .seed = sources_->options.seed + static_cast<uint64_t>(draw),
+                   .first_sample = static_cast<int64_t>(begin)});
     begin_ = begin;
     draw_ = draw;
     states_ = made.ok() ? *std::move(made) : std::vector<state::State>();

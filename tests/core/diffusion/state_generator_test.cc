@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "core/diffusion/dit.h"
 #include "tests/core/diffusion/made_states.h"
 
@@ -49,37 +51,73 @@ class StateGeneratorTest : public ::testing::Test {
 
 TEST_F(StateGeneratorTest, SameSeedSameStatesWhateverIsMadeWithThem) {
   const auto generator = Load().value();
-  const std::vector<StateCondition> conditions = {
-      {.label = 0, .text = {}},
-      {.label = -1, .text = std::vector<float>(10, 0.5f)},
-      {.label = 2, .text = {}}};
+  const std::vector<StateRequest> requests = {
+      {.conditions = {{.label = 0, .text = {}}}},
+      {.conditions = {{.text = std::vector<float>(10, 0.5f)},
+                      {.label = 1, .text = {}, .weight = -0.5f}}},
+      {}};
   const GenerateOptions options = {.steps = 4, .seed = 11};
-  const auto three = generator->Generate(conditions, options).value();
+  const auto three = generator->Generate(requests, options).value();
   ASSERT_EQ(three.size(), 3u);
   for (const state::State& state : three) EXPECT_TRUE(state.Validate().ok());
-  EXPECT_EQ(generator->Generate(conditions, options).value(), three);
-  GenerateOptions last = options;
-  last.first_sample = 2;
-  const auto alone = generator->Generate(std::span(conditions).last(1), last).value();
-  for (size_t i = 0; i < alone[0].wkv.size(); ++i) {
-    EXPECT_NEAR(alone[0].wkv[i], three[2].wkv[i], 1e-4) << i;
+  EXPECT_EQ(generator->Generate(requests, options).value(), three);
+  for (int64_t i = 0; i < 3; ++i) {
+    GenerateOptions one = options;
+    one.first_sample = i;
+    const auto alone =
+        generator->Generate(std::span(requests).subspan(static_cast<size_t>(i), 1), one).value();
+    for (size_t k = 0; k < alone[0].wkv.size(); ++k) {
+      EXPECT_NEAR(alone[0].wkv[k], three[static_cast<size_t>(i)].wkv[k], 1e-4) << i << " " << k;
+    }
   }
   GenerateOptions other = options;
   other.seed = 12;
-  EXPECT_NE(generator->Generate(conditions, other).value(), three);
+  EXPECT_NE(generator->Generate(requests, other).value(), three);
+}
+
+TEST_F(StateGeneratorTest, KeptHeadsStayAndOthersAreMade) {
+  const auto generator = Load().value();
+  state::State from = state::State::Empty(kShape);
+  from.wkv = MakeStates(1, 5).wkv;
+  const StateRequest request = {.from = &from, .keep = {true, false, false, true}};
+  const state::State made = generator->Generate(std::span(&request, 1), {.steps = 3}).value()[0];
+  const auto head = [](const state::State& state, size_t which) {
+    const auto begin = state.wkv.begin() + static_cast<ptrdiff_t>(which * 64);
+    return std::vector<float>(begin, begin + 64);
+  };
+  for (size_t which = 0; which < 4; ++which) {
+    EXPECT_EQ(head(made, which) == head(from, which), request.keep[which]) << which;
+  }
 }
 
 TEST_F(StateGeneratorTest, BadRequestsAreNamed) {
   const auto generator = Load().value();
-  const auto message = [&](const StateCondition& condition, const GenerateOptions& options) {
-    return std::string(generator->Generate(std::span(&condition, 1), options).status().message());
+  const auto message = [&](const StateRequest& request, const GenerateOptions& options = {}) {
+    return std::string(generator->Generate(std::span(&request, 1), options).status().message());
   };
-  EXPECT_THAT(message({.label = 3, .text = {}}, {}), HasSubstr("conditions[0].label"));
-  EXPECT_THAT(message({.label = 0, .text = {1, 2, 3}}, {}), HasSubstr("conditions[0].text"));
+  const auto told = [&](StateCondition condition) {
+    return message({.conditions = {std::move(condition)}});
+  };
+  EXPECT_THAT(told({.label = 3, .text = {}}), HasSubstr("requests[0].conditions[0].label"));
+  EXPECT_THAT(told({.label = 0, .text = {1, 2, 3}}), HasSubstr("conditions[0].text"));
+  EXPECT_THAT(told({.label = 0, .text = {}, .weight = 0}), HasSubstr("conditions[0].weight"));
+  EXPECT_THAT(told({.label = 0, .text = {}, .weight = NAN}), HasSubstr("conditions[0].weight"));
+  state::State from = state::State::Empty(kShape);
+  EXPECT_THAT(message({.from = &from, .noise = 0}), HasSubstr("requests[0].noise"));
+  EXPECT_THAT(message({.from = &from, .noise = NAN}), HasSubstr("requests[0].noise"));
+  EXPECT_THAT(message({.from = nullptr, .noise = 0.5}), HasSubstr("requests[0].from"));
+  EXPECT_THAT(message({.from = &from, .keep = {true}}), HasSubstr("requests[0].keep"));
+  EXPECT_THAT(message({.from = &from, .noise = 0.5, .keep = {true, true, true, true}}),
+              HasSubstr("requests[0].noise"));
+  from.wkv[3] = NAN;
+  EXPECT_THAT(message({.from = &from, .noise = 0.5}), HasSubstr("requests[0].from"));
+  const state::State other =
+      state::State::Empty({.layers = 1, .width = 8, .heads = 1, .head_size = 8});
+  EXPECT_THAT(message({.from = &other, .noise = 0.5}), HasSubstr("requests[0].from"));
   EXPECT_THAT(message({}, {.steps = 0}), HasSubstr("steps"));
   EXPECT_THAT(message({}, {.steps = 100'000}), HasSubstr("steps"));
   EXPECT_TRUE(generator->Generate({}, {}).value().empty());
-  const StateCondition none;
+  const StateRequest none;
   EXPECT_TRUE(absl::IsCancelled(
       generator->Generate(std::span(&none, 1), {.on_step = [](int, int) { return false; }})
           .status()));

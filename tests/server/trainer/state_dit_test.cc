@@ -114,7 +114,7 @@ TEST_F(StateDitTest, TextsBecomeAPublishedGenerator) {
   EXPECT_EQ(after.Find("state_dit")->config["labels"][0], "digits");
   const auto set = repository->LoadComponent(after, "state_dit").value();
   const auto generator = diffusion::StateGenerator::Load(set, /*bf16=*/false).value();
-  const diffusion::StateCondition digits = {.label = 0, .text = {}};
+  const diffusion::StateRequest digits = {.conditions = {{.label = 0, .text = {}}}};
   const auto states = generator->Generate(std::span(&digits, 1), {.steps = 2}).value();
   EXPECT_TRUE(states[0].Validate().ok());
   EXPECT_EQ(states[0].shape.layers, 12);
