@@ -5,91 +5,15 @@
 #include <span>
 #include <utility>
 
-#include "core/base/draws.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
-#include "core/diffusion/text_activations.h"
+#include "core/evaluation/generated_states.h"
 
 namespace dreamstate::evaluation {
 namespace {
 
 using diffusion::GenerateMode;
-using diffusion::GenerateOptions;
 using diffusion::StateCodec;
-
-constexpr uint32_t kExcerptStream = 0x47455843;  // "GEXC"; the substream is the window
-// States that are generated at once.
-constexpr size_t kBatch = 32;
-
-// What windows are generated from.
-struct Sources {
-  const StatesUnderTest& states;
-  const diffusion::StateGenerator& generator;
-  const GeneratedOptions options;
-  std::vector<int32_t> label;                   // [windows], the generator's
-  std::vector<std::vector<int32_t>> excerpts;   // [windows]
-  std::vector<std::vector<float>> activations;  // [windows], of the excerpts
-
-  size_t windows() const { return label.size(); }
-};
-
-// Which of a window's facts a row tells the generator.
-struct Told {
-  bool label = false, text = false;
-  bool others = false;  // those of another window, of another label
-};
-
-// The generated states of one row and draw, made batch by batch as windows are asked for.
-class Generated {
- public:
-  Generated(std::shared_ptr<const Sources> sources, Told told, GenerateMode mode, double guidance)
-      : sources_(std::move(sources)), told_(told), mode_(mode), guidance_(guidance) {}
-
-  // Null when generating failed: status() says why.
-  const state::State* Of(size_t window, int draw) {
-    const size_t begin = window / kBatch * kBatch;
-    if (states_.empty() || begin != begin_ || draw != draw_) Make(begin, draw);
-    return states_.empty() ? nullptr : &states_[window - begin];
-  }
-
- private:
-  // A window of another label, the same for every row.
-  size_t Other(size_t window) const {
-    const auto& windows = sources_->states.choice().windows;
-    size_t other = (window + sources_->windows() / 2) % sources_->windows();
-    while (windows[other].label == windows[window].label) other = (other + 1) % sources_->windows();
-    return other;
-  }
-
-  void Make(size_t begin, int draw) {
-    const size_t end = std::min(begin + kBatch, sources_->windows());
-    std::vector<diffusion::StateRequest> requests;
-    for (size_t i = begin; i < end; ++i) {
-      const size_t from = told_.others ? Other(i) : i;
-      diffusion::StateCondition condition = {.weight = static_cast<float>(guidance_)};
-      if (told_.label) condition.label = sources_->label[from];
-      if (told_.text) condition.text = sources_->activations[from];
-      requests.emplace_back();
-      if (told_.label || told_.text) requests.back().conditions.push_back(std::move(condition));
-    }
-    auto made = sources_->generator.Generate(
-        requests, {.mode = mode_,
-                   .steps = sources_->options.steps,
-                   .seed = sources_->options.seed + static_cast<uint64_t>(draw),
-                   .first_sample = static_cast<int64_t>(begin)});
-    begin_ = begin;
-    draw_ = draw;
-    states_ = made.ok() ? *std::move(made) : std::vector<state::State>();
-  }
-
-  const std::shared_ptr<const Sources> sources_;
-  const Told told_;
-  const GenerateMode mode_;
-  const double guidance_;
-  std::vector<state::State> states_;
-  size_t begin_ = 0;
-  int draw_ = 0;
-};
 
 // The separator, then the window.
 Reading From(state::State state, int32_t separator, std::list<Harvested>& made) {
@@ -137,41 +61,13 @@ std::vector<ConditionSection> References(const StatesUnderTest& states, int32_t 
   return sections;
 }
 
-absl::StatusOr<std::shared_ptr<Sources>> SourcesOf(const StatesUnderTest& states, int32_t separator,
-                                                   const diffusion::StateGenerator& generator,
-                                                   rwkv::Engine& engine,
-                                                   const GeneratedOptions& options) {
-  const auto sources = std::make_shared<Sources>(Sources{states, generator, options, {}, {}, {}});
-  const WindowChoice& choice = states.choice();
-  for (size_t i = 0; i < choice.windows.size(); ++i) {
-    const Window& window = choice.windows[i];
-    const std::string& name = choice.labels[window.label].name;
-    const auto found = std::find(options.labels.begin(), options.labels.end(), name);
-    if (found == options.labels.end()) {
-      return absl::InvalidArgumentError(
-          StrCat("state DiT: expected to know the label ", name, " of the corpus"));
-    }
-    sources->label.push_back(static_cast<int32_t>(found - options.labels.begin()));
-    const auto tokens =
-        std::min<size_t>(static_cast<size_t>(options.excerpt_tokens), window.context.size());
-    Draws draws(options.seed, kExcerptStream, static_cast<uint32_t>(i));
-    const auto begin = window.context.begin() +
-                       static_cast<ptrdiff_t>(
-                           draws.Below(static_cast<uint32_t>(window.context.size() - tokens + 1)));
-    sources->excerpts.emplace_back(begin, begin + static_cast<ptrdiff_t>(tokens));
-  }
-  DS_ASSIGN_OR_RETURN(sources->activations, diffusion::TextActivations(engine, sources->excerpts,
-                                                                       separator, options.taps));
-  return sources;
-}
-
 }  // namespace
 
-absl::StatusOr<std::vector<ConditionSection>> MakeGeneratedConditions(
-    const StatesUnderTest& states, int32_t separator, const diffusion::StateGenerator& generator,
-    rwkv::Engine& engine, const GeneratedOptions& options) {
-  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const Sources> sources,
-                      SourcesOf(states, separator, generator, engine, options));
+std::vector<ConditionSection> MakeGeneratedConditions(
+    const std::shared_ptr<const GenerationSources>& sources, int32_t separator) {
+  const StatesUnderTest& states = sources->states;
+  const diffusion::StateGenerator& generator = sources->generator;
+  const GeneratedOptions& options = sources->options;
   std::vector<ConditionSection> sections = References(states, separator);
 
   ConditionSection coding = {.title = "own state through the codec, its mean shift vectors",
@@ -190,10 +86,10 @@ absl::StatusOr<std::vector<ConditionSection>> MakeGeneratedConditions(
 
   const std::string excerpt = StrCat(options.excerpt_tokens, " tokens of its own text");
   ConditionSection section = {.title = "generated", .conditions = {}};
-  const auto add = [&](std::string id, std::string name, Told told, GenerateMode mode,
+  const auto add = [&](std::string id, std::string name, ToldFacts told, GenerateMode mode,
                        double guidance, bool then_prompt = false) {
     const bool sample = mode == GenerateMode::kSample;
-    const auto generated = std::make_shared<Generated>(sources, told, mode, guidance);
+    const auto generated = std::make_shared<GeneratedStates>(sources, told, mode, guidance);
     section.conditions.push_back(
         {.id = std::move(id),
          .name = std::move(name),
@@ -212,7 +108,8 @@ absl::StatusOr<std::vector<ConditionSection>> MakeGeneratedConditions(
   };
   constexpr auto kSample = GenerateMode::kSample;
   constexpr auto kMean = GenerateMode::kMean;
-  const Told label = {.label = true}, text = {.text = true}, both = {.label = true, .text = true};
+  const ToldFacts label = {.label = true}, text = {.text = true},
+                  both = {.label = true, .text = true};
   add("label_mean", "mean, label", label, kMean, 1);
   add("label_sample", "sample, label", label, kSample, 1);
   add("label_sample_guided", StrCat("sample, label, guidance ", options.guidance), label, kSample,

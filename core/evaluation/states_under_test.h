@@ -41,6 +41,8 @@ class StatesUnderTest {
   const Harvested& Foreign(size_t index, int draw) const {
     return after_[LabelOf(index)][ForeignDocument(index, draw)];
   }
+  // Of the choice's training documents of a label, after the separator.
+  const std::vector<Harvested>& OfLabel(int32_t label) const { return after_[label]; }
   // That of a document of another label.
   const Harvested& WrongLabel(size_t index) const {
     return after_[wrong_[index].label][wrong_[index].document];

@@ -32,14 +32,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 constexpr char kStateDitExamples[] = R"(Examples:
   dreamstate-trainer evaluate state-dit --repository models --model mine --corpus corpus
   dreamstate-trainer evaluate state-dit --repository models --model mine --corpus corpus --split valid --json
-Prints the bits that generated states save on the tokens behind them, beside own states, averages,
-the same excerpts as prompts, and controls that must fail.
+Prints the bits that generated states save on the tokens behind them, beside own states, averages and
+the same excerpts as prompts, and whether they are like real states; with controls that must fail.
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 
 struct StateDitArguments {
   EvaluateStateDitOptions options;
   std::string split = "test";
   std::string weights = "fp32";
+  std::string only;
   uint64_t seed = 0;
   std::string markdown;
   bool json = false;
@@ -82,6 +83,8 @@ absl::Status EvaluateDit(StateDitArguments& arguments) {
   options.state_options.windows.seed = arguments.seed;
   options.state_options.bootstrap.seed = arguments.seed;
   options.generated.seed = arguments.seed;
+  options.use = arguments.only != "fidelity";
+  options.fidelity = arguments.only != "use";
   DS_RETURN_IF_ERROR(CheckIsFile("--markdown", arguments.markdown));
   TokenProgress progress(std::cerr, isatty(STDERR_FILENO) == 1);
   options.progress = [&progress](std::string_view stage, int64_t done, int64_t total) {
@@ -126,6 +129,8 @@ void AddStateDit(CLI::App& evaluate, const std::shared_ptr<StateDitArguments>& a
   dit->add_option("--weights", arguments->weights, "Format of the backbone's weights")
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
       ->capture_default_str();
+  dit->add_option("--only", arguments->only, "One of the two measurements")
+      ->check(CLI::IsMember({"use", "fidelity"}));
   AddWindowOptions(*dit, &options.state_options.windows);
   dit->add_option("--excerpt-tokens", options.generated.excerpt_tokens, "Tokens of an excerpt")
       ->check(CLI::Range(1, 1 << 16))

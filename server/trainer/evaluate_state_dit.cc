@@ -8,6 +8,8 @@
 #include "core/base/strings.h"
 #include "core/diffusion/state_generator.h"
 #include "core/evaluation/backbone.h"
+#include "core/evaluation/fidelity.h"
+#include "core/evaluation/generated_conditions.h"
 #include "core/evaluation/reader.h"
 #include "core/repository/repository.h"
 #include "core/text/tokenizer.h"
@@ -65,6 +67,19 @@ std::string Heading(const StateDitEvaluation& result) {
                 result.fingerprint, "; backbone ", result.numerics);
 }
 
+std::vector<evaluation::Table> TablesOf(const StateDitEvaluation& result,
+                                        const EvaluateStateDitOptions& options) {
+  std::vector<evaluation::Table> tables;
+  if (options.use) {
+    tables.push_back(evaluation::StateUseTable(result.use, options.state_options));
+  }
+  if (result.fidelity) {
+    tables.push_back(
+        evaluation::FidelityTable(result.fidelity->rows, result.fidelity->variance_share, {}));
+  }
+  return tables;
+}
+
 }  // namespace
 
 absl::StatusOr<StateDitEvaluation> EvaluateStateDit(const EvaluateStateDitOptions& options) {
@@ -98,35 +113,55 @@ absl::StatusOr<StateDitEvaluation> EvaluateStateDit(const EvaluateStateDitOption
   result.fingerprint = dit.fingerprint;
   result.parameters = dit.parameters;
   result.numerics = reader.numerics();
-  DS_ASSIGN_OR_RETURN(result.use,
-                      evaluation::MeasureStateUse(under_test, options.state_options,
-                                                  [&](const evaluation::StatesUnderTest& states) {
-                                                    return evaluation::MakeGeneratedConditions(
+  DS_ASSIGN_OR_RETURN(
+      result.use,
+      evaluation::MeasureStateUse(
+          under_test, options.state_options,
+          [&](const evaluation::StatesUnderTest& states)
+              -> absl::StatusOr<std::vector<evaluation::ConditionSection>> {
+            DS_ASSIGN_OR_RETURN(const auto sources, evaluation::GenerationSources::Make(
                                                         states, backbone.separator_token,
-                                                        *dit.generator, engine, generated);
-                                                  }));
+                                                        *dit.generator, engine, generated));
+            if (options.fidelity) {
+              DS_ASSIGN_OR_RETURN(result.fidelity, evaluation::MeasureGeneratedFidelity(
+                                                       sources, {.seed = generated.seed}));
+            }
+            if (!options.use) return std::vector<evaluation::ConditionSection>();
+            return evaluation::MakeGeneratedConditions(sources, backbone.separator_token);
+          }));
   DS_RETURN_IF_ERROR(corpus->CheckNothingLost());
   return result;
 }
 
 std::string StateDitText(const StateDitEvaluation& result, const EvaluateStateDitOptions& options) {
-  return StrCat(Heading(result), "\n\n",
-                evaluation::StateUseTable(result.use, options.state_options).ToText());
+  std::string text = Heading(result) + "\n";
+  for (const evaluation::Table& table : TablesOf(result, options)) {
+    StrAppend(&text, "\n", table.ToText());
+  }
+  return text;
 }
 
 std::string StateDitMarkdown(const StateDitEvaluation& result,
                              const EvaluateStateDitOptions& options) {
-  return StrCat(Heading(result), "\n\n",
-                evaluation::StateUseTable(result.use, options.state_options).ToMarkdown());
+  std::string text = Heading(result) + "\n";
+  for (const evaluation::Table& table : TablesOf(result, options)) {
+    StrAppend(&text, "\n", table.ToMarkdown());
+  }
+  return text;
 }
 
 nlohmann::ordered_json StateDitJson(const StateDitEvaluation& result,
                                     const EvaluateStateDitOptions& options) {
-  return {{"source", result.source},
-          {"fingerprint", result.fingerprint},
-          {"parameters", result.parameters},
-          {"numerics", result.numerics},
-          {"states", evaluation::StateUseJson(result.use, options.state_options)}};
+  nlohmann::ordered_json json = {{"source", result.source},
+                                 {"fingerprint", result.fingerprint},
+                                 {"parameters", result.parameters},
+                                 {"numerics", result.numerics}};
+  if (options.use) json["states"] = evaluation::StateUseJson(result.use, options.state_options);
+  if (result.fidelity) {
+    json["fidelity"] = {{"variance_share", result.fidelity->variance_share},
+                        {"states", evaluation::FidelityJson(result.fidelity->rows)}};
+  }
+  return json;
 }
 
 }  // namespace dreamstate::trainer

@@ -1,5 +1,6 @@
-// Measures a state DiT on a corpus: what the states are worth that it makes, beside references and
-// controls (core/evaluation/generated_conditions.h).
+// Measures a state DiT on a corpus: what the states are worth that it makes, and whether they are
+// like real ones, beside references and controls (core/evaluation/generated_conditions.h and
+// generated_fidelity.h).
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "core/evaluation/generated_conditions.h"
+#include "core/evaluation/generated_fidelity.h"
+#include "core/evaluation/generated_states.h"
 #include "core/evaluation/progress.h"
 #include "core/evaluation/state_use.h"
 #include "core/rwkv/weights.h"
@@ -23,6 +25,7 @@ struct EvaluateStateDitOptions {
   rwkv::WeightFormat weights = rwkv::WeightFormat::kFloat32;
   int threads = 0;  // 0 = every processor
   evaluation::StateUseOptions state_options;
+  bool use = true, fidelity = true;        // what is measured
   evaluation::GeneratedOptions generated;  // labels and taps are the model's own
   evaluation::StageProgress progress = {};
 };
@@ -31,8 +34,9 @@ struct StateDitEvaluation {
   std::string source;       // "starter version 3"
   std::string fingerprint;  // of the state DiT
   int64_t parameters = 0;
-  std::string numerics;  // of the backbone
-  evaluation::StateUse use;
+  std::string numerics;      // of the backbone
+  evaluation::StateUse use;  // without rows when it was not asked for
+  std::optional<evaluation::GeneratedFidelity> fidelity;
 };
 
 // Errors name the option or the file. FAILED_PRECONDITION when the version has no state DiT.

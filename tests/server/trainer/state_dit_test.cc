@@ -123,7 +123,7 @@ TEST_F(StateDitTest, TextsBecomeAPublishedGenerator) {
       StrCat("evaluate state-dit --repository '", directory_ / "models",
              "' --model tiny --threads 1 --corpus '", directory_ / "corpus",
              "' --position 64 --length 16 --label-documents 4 --windows 2 --draws 1 --steps 2 "
-             "--excerpt-tokens 8");
+             "--excerpt-tokens 8 --only use");
   const Result table = RunTrainer(evaluate);
   EXPECT_EQ(table.code, 0) << table.err;
   EXPECT_THAT(table.out,
