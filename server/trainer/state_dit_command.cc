@@ -14,6 +14,7 @@
 #include "core/training/state_dit_learner.h"
 #include "server/trainer/command.h"
 #include "server/trainer/publish_state_dit.h"
+#include "server/trainer/run_arguments.h"
 #include "server/trainer/training_session.h"
 
 namespace dreamstate::trainer {
@@ -27,20 +28,12 @@ constexpr char kExamples[] = R"(Examples:
 SIGTERM, SIGHUP and Ctrl-C save a checkpoint and end with 0; --resume goes on from it.
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 
-struct Arguments {
-  std::string config;
-  std::string run;
-  std::string admin_address;
-  bool resume = false;
-  bool print_config = false;
-};
-
 absl::StatusOr<training::StateDitConfig> ReadConfig(const std::string& path) {
   DS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, training::kMostRunConfigBytes));
   return training::ParseStateDitConfig(path, text);
 }
 
-absl::Status PrintConfig(const Arguments& arguments) {
+absl::Status PrintConfig(const RunArguments& arguments) {
   training::StateDitConfig config;
   if (!arguments.config.empty()) {
     DS_ASSIGN_OR_RETURN(config, ReadConfig(arguments.config));
@@ -49,7 +42,7 @@ absl::Status PrintConfig(const Arguments& arguments) {
   return absl::OkStatus();
 }
 
-absl::Status Train(const Arguments& arguments) {
+absl::Status Train(const RunArguments& arguments) {
   IgnoreBrokenPipes();
   DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
   if (!ranks.alone()) {
@@ -111,26 +104,9 @@ absl::Status Train(const Arguments& arguments) {
 }  // namespace
 
 Command MakeStateDitCommand(CLI::App& app) {
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<RunArguments>();
   CLI::App* train = app.add_subcommand("state-dit", "Train a generator of states");
-  train->footer([] {
-    return StrCat(kExamples, "\n\nKeys of a config, SECTION.KEY for {\"SECTION\": {\"KEY\": …}}:\n",
-                  training::DescribeStateDitConfig());
-  });
-  CLI::Option* config = train->add_option("--config", arguments->config,
-                                          "The run's config, a JSON file; its keys below");
-  CLI::Option* run = train->add_option("--run", arguments->run, "The run's directory");
-  train->add_option("--admin-address", arguments->admin_address,
-                    "Serve /metrics here, HOST:PORT; nowhere when it is not given");
-  train->add_flag("--resume", arguments->resume, "Continue the run that is there");
-  CLI::Option* print =
-      train->add_flag("--print-config", arguments->print_config,
-                      "Print the config with everything it does not say as JSON, and end");
-  train->callback([=] {
-    if (print->count() > 0) return;
-    if (config->count() == 0) throw CLI::RequiredError("--config");
-    if (run->count() == 0) throw CLI::RequiredError("--run");
-  });
+  AddRunArguments(*train, arguments.get(), kExamples, training::DescribeStateDitConfig);
   return {.app = train, .run = [arguments] {
             return arguments->print_config ? PrintConfig(*arguments) : Train(*arguments);
           }};

@@ -23,6 +23,7 @@
 #include "core/training/sources.h"
 #include "server/trainer/command.h"
 #include "server/trainer/import_backbone.h"
+#include "server/trainer/run_arguments.h"
 #include "server/trainer/training_display.h"
 #include "server/trainer/training_session.h"
 
@@ -37,14 +38,6 @@ constexpr char kExamples[] = R"(Examples:
 Started by torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), the ranks train one model.
 SIGTERM, SIGHUP and Ctrl-C save a checkpoint and end with 0; --resume goes on from it.
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
-
-struct Arguments {
-  std::string config;
-  std::string run;
-  std::string admin_address;
-  bool resume = false;
-  bool print_config = false;
-};
 
 struct Data {
   std::shared_ptr<const training::Corpus> corpus;  // null for tasks
@@ -126,7 +119,7 @@ absl::StatusOr<Data> OpenData(const training::RunConfig& config) {
 
 // The tensors of config.init, empty when there is none or the run goes on from a checkpoint, which
 // holds everything: the file may be gone by then. config.model becomes their sizes.
-absl::StatusOr<tensors::TensorSet> InitialTensors(const Arguments& arguments,
+absl::StatusOr<tensors::TensorSet> InitialTensors(const RunArguments& arguments,
                                                   training::RunConfig* config) {
   if (config->init.empty()) return tensors::TensorSet();
   if (arguments.resume) {
@@ -188,7 +181,7 @@ absl::StatusOr<training::RunConfig> ReadConfig(const std::string& path) {
   return training::ParseRunConfig(path, text);
 }
 
-absl::Status PrintConfig(const Arguments& arguments) {
+absl::Status PrintConfig(const RunArguments& arguments) {
   training::RunConfig config;
   if (!arguments.config.empty()) {
     DS_ASSIGN_OR_RETURN(config, ReadConfig(arguments.config));
@@ -197,7 +190,7 @@ absl::Status PrintConfig(const Arguments& arguments) {
   return absl::OkStatus();
 }
 
-absl::Status Train(const Arguments& arguments) {
+absl::Status Train(const RunArguments& arguments) {
   IgnoreBrokenPipes();
   DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
   DS_ASSIGN_OR_RETURN(training::RunConfig config, ReadConfig(arguments.config));
@@ -238,26 +231,9 @@ absl::Status Train(const Arguments& arguments) {
 }  // namespace
 
 Command MakeTrainCommand(CLI::App& app) {
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<RunArguments>();
   CLI::App* train = app.add_subcommand("train", "Train a backbone, or states for one");
-  train->footer([] {
-    return StrCat(kExamples, "\n\nKeys of a config, SECTION.KEY for {\"SECTION\": {\"KEY\": …}}:\n",
-                  training::DescribeRunConfig());
-  });
-  CLI::Option* config = train->add_option("--config", arguments->config,
-                                          "The run's config, a JSON file; its keys below");
-  CLI::Option* run = train->add_option("--run", arguments->run, "The run's directory");
-  train->add_option("--admin-address", arguments->admin_address,
-                    "Serve /metrics here, HOST:PORT; nowhere when it is not given");
-  train->add_flag("--resume", arguments->resume, "Continue the run that is there");
-  CLI::Option* print =
-      train->add_flag("--print-config", arguments->print_config,
-                      "Print the config with everything it does not say as JSON, and end");
-  train->callback([=] {
-    if (print->count() > 0) return;
-    if (config->count() == 0) throw CLI::RequiredError("--config");
-    if (run->count() == 0) throw CLI::RequiredError("--run");
-  });
+  AddRunArguments(*train, arguments.get(), kExamples, training::DescribeRunConfig);
   return {.app = train, .run = [arguments] {
             return arguments->print_config ? PrintConfig(*arguments) : Train(*arguments);
           }};
