@@ -14,6 +14,7 @@
 #include "core/diffusion/dit.h"
 #include "core/diffusion/flow.h"
 #include "core/diffusion/state_codec.h"
+#include "core/tensors/import.h"
 #include "core/tensors/safetensors.h"
 #include "core/training/learner_parts.h"
 #include "core/training/optimiser.h"
@@ -34,7 +35,12 @@ absl::StatusOr<std::vector<float>> Values(const tensors::TensorSet& set, const c
   }
   std::vector<float> values(static_cast<size_t>(tensor->elements()));
   DS_RETURN_IF_ERROR(tensors::ToFloat(*tensor, values));
+  DS_RETURN_IF_ERROR(tensors::CheckNothingLost(set));
   return values;
+}
+
+absl::Status Replaced(const std::string& shard) {
+  return absl::DataLossError(StrCat(shard, ": was replaced by a smaller one while it was read"));
 }
 
 // Fitted on `wanted` training states that lie evenly over the data set.
@@ -56,6 +62,10 @@ absl::StatusOr<diffusion::StateCodec> FitCodec(const StateRecords& records, int6
       DS_ASSIGN_OR_RETURN(shard_wkv, Values(content.tensors, "wkv"));
       DS_ASSIGN_OR_RETURN(shard_shift, Values(content.tensors, "shift"));
     }
+    if (static_cast<size_t>(record.row + 1) * static_cast<size_t>(shape.wkv_elements()) >
+        shard_wkv.size()) {
+      return Replaced(records.dataset().ShardPath(Split::kTrain, shard));
+    }
     const auto append = [&record](const std::vector<float>& from, int64_t elements,
                                   std::vector<float>* to) {
       const auto begin = from.begin() + record.row * elements;
@@ -74,10 +84,11 @@ absl::StatusOr<diffusion::StateCodec> ReadOrFitCodec(const StateRecords& records
     if (set.ok()) return diffusion::StateCodec::Load(*set);
     if (!absl::IsNotFound(set.status())) return set.status();
   }
-  DS_ASSIGN_OR_RETURN(diffusion::StateCodec codec,
-                      FitCodec(records, options.codec_states, options.sizes.blocks));
+  absl::StatusOr<diffusion::StateCodec> codec =
+      FitCodec(records, options.codec_states, options.sizes.blocks);
+  if (!codec.ok()) return WithPrefix(records.dataset().directory(), codec.status());
   if (!options.codec.empty()) {
-    DS_RETURN_IF_ERROR(tensors::WriteSafetensors(options.codec, codec.ToTensors(), {}));
+    DS_RETURN_IF_ERROR(tensors::WriteSafetensors(options.codec, codec->ToTensors(), {}));
   }
   return codec;
 }
@@ -119,10 +130,19 @@ class StateDitLearner : public Learner {
         const Tensor all = torch::from_blob(
             code.data(),
             {static_cast<int64_t>(content.origins.size()), codec_.tokens(), codec_.token_size()});
+        constexpr float kLargestHalf = 65504;
+        if (!(all.numel() == 0 || all.abs().max().item<float>() < kLargestHalf)) {
+          return absl::InvalidArgumentError(
+              StrCat(content.tensors.source(), ": expected finite states of usual size"));
+        }
         for (; next < states && records_->all()[next].split == split &&
                records_->all()[next].shard == shard;
              ++next) {
-          codes_[next].copy_(all[records_->all()[next].row]);
+          const int32_t row = records_->all()[next].row;
+          if (static_cast<size_t>(row) >= content.origins.size()) {
+            return Replaced(content.tensors.source());
+          }
+          codes_[next].copy_(all[row]);
         }
         const int64_t here = static_cast<int64_t>(content.excerpt_documents.size()) * info.excerpts;
         DS_ASSIGN_OR_RETURN(std::vector<float> activations,

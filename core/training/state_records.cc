@@ -97,7 +97,8 @@ absl::Status StateRecords::Add(Split split) {
     for (size_t row = 0; row < content.origins.size(); ++row) {
       const StateOrigin& origin = content.origins[row];
       if (!info().trained[origin.label]) continue;
-      const auto found = excerpts.find(origin.document);
+      const bool told = info().excerpts > 0 && info().excerpt_tokens > 0;
+      const auto found = told ? excerpts.find(origin.document) : excerpts.end();
       all_.push_back({.origin = origin,
                       .split = split,
                       .shard = shard,

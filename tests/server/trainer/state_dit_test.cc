@@ -190,6 +190,16 @@ TEST_F(StateDitTest, WhatDoesNotFitIsSaidBeforeTheFirstStep) {
     return errors;
   };
   EXPECT_THAT(message([&] { config_["publish"]["model"] = "other"; }), HasSubstr("other"));
+  // States that are none.
+  const std::string shard = directory_ / "states/train/00001.safetensors";
+  const std::string whole = ReadAll(shard);
+  std::string broken = whole;
+  std::fill_n(broken.end() - 4096, 4096, '\xff');  // NaN in f16
+  testing::WriteAll(shard, broken);
+  EXPECT_THAT(message([] {}), AllOf(HasSubstr("/states: "), HasSubstr("finite states")));
+  testing::WriteAll(shard, whole.substr(0, whole.size() - 100));
+  EXPECT_THAT(message([] {}), HasSubstr("00001.safetensors"));
+  testing::WriteAll(shard, whole);
   EXPECT_THAT(message([&] { config_["data"]["states"] = "/nowhere"; }), HasSubstr("/nowhere"));
   EXPECT_THAT(message([&] { config_["data"].erase("states"); }),
               HasSubstr("data.states: expected"));
