@@ -17,7 +17,7 @@ execute_process(COMMAND ${PROTOC} -I ${root} --python_out=${PREFIX}/generated
 if(NOT code EQUAL 0)
   message(FATAL_ERROR "protoc cannot compile what is installed:\n${errors}")
 endif()
-foreach(file common model_service state_service decode_service)
+foreach(file common model_service state_service decode_service generation_service)
   if(NOT EXISTS ${PREFIX}/generated/dreamstate/v1/${file}_pb2.py)
     message(FATAL_ERROR "protoc made nothing of ${file}.proto")
   endif()
