@@ -28,6 +28,7 @@
 #include "client/pages.h"
 #include "client/retry.h"
 #include "dreamstate/v1/decode_service.pb.h"
+#include "dreamstate/v1/generation_service.pb.h"
 #include "dreamstate/v1/model_service.pb.h"
 #include "dreamstate/v1/state_service.pb.h"
 
@@ -99,6 +100,13 @@ struct DownloadHandlers {
   std::function<absl::Status(absl::string_view bytes)> on_bytes;
 };
 
+// What happens in a GenerateStates. The same rules.
+struct GenerateHandlers {
+  std::function<absl::Status(const v1::GenerationStart& start)> on_start;
+  std::function<absl::Status(const v1::GenerationProgress& progress)> on_progress;
+  std::function<absl::Status(const v1::GeneratedState& state)> on_state;
+};
+
 class Client {
  public:
   // Does not connect yet: the first call does. INVALID_ARGUMENT when the address cannot be one.
@@ -162,6 +170,13 @@ class Client {
                                              const DocumentAt& documents,
                                              const HarvestHandlers& handlers,
                                              CallOptions options = {});
+
+  // Makes states with the model's state DiT; FAILED_PRECONDITION when its bundle has none.
+  absl::StatusOr<v1::GenerationSummary> GenerateStates(v1::GenerateStatesRequest request,
+                                                       const GenerateHandlers& handlers,
+                                                       CallOptions options = {});
+  absl::StatusOr<v1::EditStateResponse> EditState(v1::EditStateRequest request,
+                                                  CallOptions options = {});
 
   // Continues a text. OK only after every branch has finished.
   absl::Status Decode(v1::DecodeRequest request, const DecodeHandlers& handlers,

@@ -4,7 +4,7 @@ foreach(program dreamstate dreamstate-server dreamstate-trainer)
     install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   endif()
 endforeach()
-# The trainer needs LibTorch. The one that deploy/dependencies.sh unpacked is installed beside the programs, in the folders
+# Trainer and server need LibTorch. The one that deploy/dependencies.sh unpacked is installed beside the programs, in the folders
 # in which its own libraries look for each other; another one (-DTORCH_ROOT=) stays where it is.
 if(TARGET dreamstate-trainer)
   cmake_path(IS_PREFIX DREAMSTATE_THIRD_PARTY ${TORCH_ROOT} NORMALIZE ours)
@@ -18,9 +18,9 @@ if(TARGET dreamstate-trainer)
     file(GLOB cuda_files ${DREAMSTATE_THIRD_PARTY}/nvidia/cu13/lib/*.so*)
     install(FILES ${cuda_files} DESTINATION ${home}/nvidia/cu13/lib)
     file(RELATIVE_PATH torch_path ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR}/dreamstate/torch/lib)
-    set_target_properties(dreamstate-trainer PROPERTIES INSTALL_RPATH "$ORIGIN/${torch_path}")
+    set_target_properties(dreamstate-trainer dreamstate-server PROPERTIES INSTALL_RPATH "$ORIGIN/${torch_path}")
   else()
-    set_target_properties(dreamstate-trainer PROPERTIES INSTALL_RPATH ${TORCH_ROOT}/lib)
+    set_target_properties(dreamstate-trainer dreamstate-server PROPERTIES INSTALL_RPATH ${TORCH_ROOT}/lib)
   endif()
 endif()
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/proto/dreamstate

@@ -1,10 +1,11 @@
 # How every directory declares what it builds; each takes SOURCES and DEPENDS.
-#   dreamstate_library(<name> ...)     a static library of our own code; headers alone when there are no SOURCES
+#   dreamstate_library(<name> ...)     a static library of our own code; headers alone when there are no SOURCES. HIDDEN is
+#                                      what only its sources see: users link it, but get none of its include paths
 #   dreamstate_binary(<name> ...)      a program, in <build>/bin
 #   dreamstate_test(<name> ...)        a GoogleTest program, run by ctest; LABELS and TIMEOUT (seconds) are optional
 #   dreamstate_benchmark(<name> ...)   a program in <build>/bin/benchmarks that ctest never runs
 function(dreamstate_library name)
-  cmake_parse_arguments(A "" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(A "" "" "SOURCES;DEPENDS;HIDDEN" ${ARGN})
   if(NOT A_SOURCES)
     add_library(${name} INTERFACE)
     target_include_directories(${name} INTERFACE ${CMAKE_SOURCE_DIR})
@@ -13,7 +14,7 @@ function(dreamstate_library name)
   endif()
   add_library(${name} STATIC ${A_SOURCES})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
-  target_link_libraries(${name} PUBLIC ${A_DEPENDS} PRIVATE dreamstate_warnings)
+  target_link_libraries(${name} PUBLIC ${A_DEPENDS} PRIVATE ${A_HIDDEN} dreamstate_warnings)
 endfunction()
 
 function(dreamstate_binary name)

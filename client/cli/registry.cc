@@ -21,6 +21,8 @@ constexpr Row kCommands[] = {
     {"models", AddModelsPin},
     {"models", AddModelsUnpin},
     {"states", AddStatesHarvest},
+    {"states", AddStatesGenerate},
+    {"states", AddStatesEdit},
     {"states", AddStatesList},
     {"states", AddStatesShow},
     {"states", AddStatesCompare},
@@ -29,6 +31,7 @@ constexpr Row kCommands[] = {
     {"states", AddStatesUpload},
     {"states", AddStatesLabel},
     {"states", AddStatesMigrate},
+    {"states", AddStatesRemake},
     {"states", AddStatesDelete},
     {"", AddDecode},
     {"", AddScore},
@@ -43,7 +46,7 @@ struct Group {
 
 constexpr Group kGroups[] = {
     {"models", "Which models the server knows, and which version serves (alone: list)", true},
-    {"states", "Make, list, look at, move, label and delete states", false},
+    {"states", "Make, edit, list, look at, move, label and delete states", false},
 };
 
 }  // namespace

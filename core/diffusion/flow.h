@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/diffusion/dit.h"
+#include "core/diffusion/solver.h"
 
 namespace dreamstate::diffusion {
 
@@ -27,8 +28,6 @@ torch::Tensor FlowLoss(const Dit& dit, const torch::Tensor& code, const torch::T
 // Standard normal noise [samples][G][K] of the samples `first`, `first` + 1, ... of a seed: a
 // sample's noise does not depend on which others are made.
 torch::Tensor SampleNoise(const DitSizes& sizes, uint64_t seed, int64_t first, int64_t samples);
-
-enum class Solver { kEuler, kHeun };
 
 // A condition and how much it counts: x = x(none) + sum of weight (x(condition) - x(none)). One of
 // weight 1 is the condition's own prediction, more leans towards it, less than 0 away from it.
@@ -62,5 +61,31 @@ struct SampleOptions {
 torch::Tensor Sample(const Dit& dit, const torch::Tensor& noise,
                      const std::vector<WeightedCondition>& conditions,
                      const SampleOptions& options);
+
+// What an edit of codes is told.
+struct EditOptions {
+  int steps = 10;
+  // The change begins at this time, in [0, 1).
+  double from_time = 0.4;
+  torch::ScalarType products = torch::kFloat;
+  std::function<bool(int step)> on_step;
+};
+
+// FlowEdit (arXiv 2412.08629): `code` follows the difference of the velocities under `to` and under
+// `from`, both at the source noised with the same `noise`. Euler steps.
+torch::Tensor Translate(const Dit& dit, const torch::Tensor& code, const torch::Tensor& noise,
+                        const std::vector<WeightedCondition>& from,
+                        const std::vector<WeightedCondition>& to, const EditOptions& options);
+
+// Codes [F][G][K] at `fractions` of the way from `first` to `second` [1][G][K]: both are taken back
+// to noise along the unconditional flow, joined there on the sphere token by token, and sampled
+// again (spec section 4, path). Fractions 0 and 1 give the round trip of an end, not the end.
+torch::Tensor AlongFlow(const Dit& dit, const torch::Tensor& first, const torch::Tensor& second,
+                        const std::vector<double>& fractions, const EditOptions& options);
+
+// How far the unconditional prediction lies from each code [B] when it is noised to t = 0.7 (mean
+// square of a number; mean over `noise`, [draws][G][K]; spec section 4, denoiser energy).
+torch::Tensor Energy(const Dit& dit, const torch::Tensor& code, const torch::Tensor& noise,
+                     torch::ScalarType products);
 
 }  // namespace dreamstate::diffusion

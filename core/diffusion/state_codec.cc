@@ -51,6 +51,8 @@ Tensor FromBlocks(const Tensor& blocks, int64_t half) {
 
 // States that are worked on at once: a few hundred megabytes at most.
 constexpr int64_t kBatch = 256;
+// Least scale of a block, of its head's root mean square.
+constexpr double kLeastShare = 1e-2;
 
 }  // namespace
 
@@ -101,8 +103,11 @@ absl::StatusOr<StateCodec> StateCodec::Fit(const state::Shape& shape, std::span<
     const Tensor cores = values.transpose(-1, -2).matmul(batch(begin) - mean).matmul(keys);
     squares += ToBlocks(cores, n / 2).square().mean({-1, -2}).sum(0);
   }
-  // A block that never moves (its layer is not used) is left at its mean, whatever is decoded.
-  const Tensor scale = (squares / static_cast<double>(count)).sqrt().clamp_min(1e-8);
+  // A block that never moves (its layer is not used) is left at its mean, whatever is decoded. One
+  // that few training states hardly moved is not blown up: others may move it as they do the rest.
+  const Tensor measured = (squares / static_cast<double>(count)).sqrt();
+  const Tensor of_head = squares.mean({1}, /*keepdim=*/true).div(static_cast<double>(count)).sqrt();
+  const Tensor scale = torch::maximum(measured, kLeastShare * of_head).clamp_min(1e-8);
   codec.mean_ = ToVector(mean);
   codec.values_ = ToVector(values);
   codec.keys_ = ToVector(keys);

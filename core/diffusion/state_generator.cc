@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
+#include <optional>
 #include <utility>
 
 #include "core/base/status.h"
@@ -16,69 +18,203 @@ namespace {
 using torch::Tensor;
 
 constexpr int kMostSteps = 10'000;
+// Noises that a state's energy is the mean over.
+constexpr uint64_t kEnergySeed = 0x656e6572;
+constexpr int64_t kEnergyDraws = 4;
 
 class Generator : public StateGenerator {
  public:
-  Generator(StateCodec codec, std::unique_ptr<Dit> dit, torch::ScalarType products)
-      : codec_(std::move(codec)), dit_(std::move(dit)), products_(products) {}
+  Generator(StateCodec codec, std::unique_ptr<Dit> dit, std::optional<SafetyGate> gate,
+            torch::ScalarType products)
+      : codec_(std::move(codec)),
+        dit_(std::move(dit)),
+        gate_(std::move(gate)),
+        products_(products) {}
 
   const StateCodec& codec() const override { return codec_; }
   const DitSizes& sizes() const override { return dit_->sizes(); }
 
+  const SafetyGate* gate() const override { return gate_ ? &*gate_ : nullptr; }
+
   absl::StatusOr<std::vector<state::State>> Generate(
       std::span<const StateRequest> requests, const GenerateOptions& options) const override {
     if (requests.empty()) return std::vector<state::State>();
-    if (options.steps < 1 || options.steps > kMostSteps) {
-      return FieldError("steps", StrCat("expected 1 to ", kMostSteps, ", found ", options.steps));
-    }
+    DS_RETURN_IF_ERROR(CheckSteps(options));
     for (size_t i = 0; i < requests.size(); ++i) {
       DS_RETURN_IF_ERROR(WithFieldPrefix(Check(requests[i]), StrCat("requests[", i, "]")));
       if (requests[i].noise != requests[0].noise) {
         return FieldError(StrCat("requests[", i, "].noise"), "expected that of the others");
       }
     }
-    try {
-      const torch::NoGradGuard no_gradients;
-      const auto samples = static_cast<int64_t>(requests.size());
-      const bool mean = options.mode == GenerateMode::kMean;
-      const int steps = mean ? 1 : options.steps;
-      bool told_to_stop = false;
-      SampleOptions sampling = {.steps = steps,
-                                .solver = Solver::kHeun,
-                                .from_time = 1 - requests[0].noise,
-                                .code = Codes(requests),
-                                .known = Known(requests),
-                                .products = products_};
-      if (options.on_step) {
-        sampling.on_step = [&](int step) {
-          told_to_stop = !options.on_step(step, steps);
-          return !told_to_stop;
-        };
+    return CatchingTorch([&]() -> absl::StatusOr<std::vector<state::State>> {
+      const int steps = options.mode == GenerateMode::kMean ? 1 : options.steps;
+      Told told(options, steps);
+      std::vector<Tensor> noise;
+      for (const StateRequest& request : requests) {
+        noise.push_back(SampleNoise(dit_->sizes(), request.seed, request.sample, 1));
       }
-      const Tensor code =
-          Sample(*dit_, SampleNoise(dit_->sizes(), options.seed, options.first_sample, samples),
-                 Conditions(requests), sampling)
-              .contiguous();
-      if (told_to_stop) return absl::CancelledError("told to stop before the states were made");
-      std::vector<state::State> states;
-      for (int64_t i = 0; i < samples; ++i) {
-        states.push_back(
-            codec_.DecodeState({code.const_data_ptr<float>() + i * codec_.code_elements(),
-                                static_cast<size_t>(codec_.code_elements())}));
-        KeepExactly(requests[static_cast<size_t>(i)], &states.back());
+      std::vector<const std::vector<StateCondition>*> conditions;
+      for (const StateRequest& request : requests) conditions.push_back(&request.conditions);
+      const Tensor code = Sample(*dit_, torch::cat(noise), Conditions(conditions),
+                                 {.steps = steps,
+                                  .solver = options.solver,
+                                  .from_time = 1 - requests[0].noise,
+                                  .code = Codes(requests),
+                                  .known = Known(requests),
+                                  .products = products_,
+                                  .on_step = told.Callback()});
+      DS_RETURN_IF_ERROR(told.status());
+      std::vector<state::State> states = Decode(code);
+      for (size_t i = 0; i < states.size(); ++i) KeepExactly(requests[i], &states[i]);
+      return states;
+    });
+  }
+
+  absl::StatusOr<state::State> Translate(const TranslateRequest& request,
+                                         const GenerateOptions& options) const override {
+    DS_RETURN_IF_ERROR(CheckSteps(options));
+    DS_RETURN_IF_ERROR(WithFieldPrefix(CheckConditions(request.from), "from"));
+    DS_RETURN_IF_ERROR(WithFieldPrefix(CheckConditions(request.to), "to"));
+    if (!(request.noise > 0) || request.noise > 1) {
+      return FieldError("noise", StrCat("expected above 0 to 1, found ", request.noise));
+    }
+    DS_RETURN_IF_ERROR(CheckState(*request.state, "state"));
+    return CatchingTorch([&]() -> absl::StatusOr<state::State> {
+      Told told(options, options.steps);
+      const Tensor code = diffusion::Translate(
+          *dit_, CodeOf({request.state}), SampleNoise(dit_->sizes(), request.seed, 0, 1),
+          Conditions({&request.from}), Conditions({&request.to}),
+          {.steps = options.steps,
+           .from_time = 1 - request.noise,
+           .products = products_,
+           .on_step = told.Callback()});
+      DS_RETURN_IF_ERROR(told.status());
+      state::State state = std::move(Decode(code)[0]);
+      state.shift = request.state->shift;
+      return state;
+    });
+  }
+
+  absl::StatusOr<std::vector<state::State>> AlongFlow(
+      const state::State& first, const state::State& second, std::span<const double> fractions,
+      const GenerateOptions& options) const override {
+    DS_RETURN_IF_ERROR(CheckSteps(options));
+    DS_RETURN_IF_ERROR(CheckState(first, "first"));
+    DS_RETURN_IF_ERROR(CheckState(second, "second"));
+    for (size_t i = 0; i < fractions.size(); ++i) {
+      if (fractions[i] >= 0 && fractions[i] <= 1) continue;
+      return FieldError(StrCat("fractions[", i, "]"),
+                        StrCat("expected 0 to 1, found ", fractions[i]));
+    }
+    if (fractions.empty()) return std::vector<state::State>();
+    return CatchingTorch([&]() -> absl::StatusOr<std::vector<state::State>> {
+      Told told(options, 2 * options.steps);
+      const Tensor code = diffusion::AlongFlow(
+          *dit_, CodeOf({&first}), CodeOf({&second}), {fractions.begin(), fractions.end()},
+          {.steps = options.steps, .products = products_, .on_step = told.Callback()});
+      DS_RETURN_IF_ERROR(told.status());
+      std::vector<state::State> states = Decode(code);
+      for (size_t i = 0; i < states.size(); ++i) {
+        const auto fraction = static_cast<float>(fractions[i]);
+        for (size_t k = 0; k < first.shift.size(); ++k) {
+          states[i].shift[k] = (1 - fraction) * first.shift[k] + fraction * second.shift[k];
+        }
       }
       return states;
-    } catch (const c10::OutOfMemoryError& error) {
-      return absl::ResourceExhaustedError(StrCat("generating: ", error.what_without_backtrace()));
-    } catch (const c10::Error& error) {
-      return absl::InternalError(StrCat("generating: ", error.what_without_backtrace()));
+    });
+  }
+
+  absl::StatusOr<std::vector<double>> Energy(
+      std::span<const state::State* const> states) const override {
+    for (size_t i = 0; i < states.size(); ++i) {
+      DS_RETURN_IF_ERROR(CheckState(*states[i], StrCat("states[", i, "]")));
     }
+    return CatchingTorch([&]() -> absl::StatusOr<std::vector<double>> {
+      const Tensor noise = SampleNoise(dit_->sizes(), kEnergySeed, 0, kEnergyDraws);
+      std::vector<double> energy;
+      // One after another: the answer does not depend on what else is asked.
+      for (const state::State* const state : states) {
+        energy.push_back(
+            diffusion::Energy(*dit_, CodeOf({state}), noise, products_).item<double>());
+      }
+      return energy;
+    });
   }
 
  private:
-  absl::Status Check(const StateRequest& request) const {
-    for (size_t i = 0; i < request.conditions.size(); ++i) {
-      const StateCondition& condition = request.conditions[i];
+  // Tells of steps, and remembers that it was told to stop.
+  class Told {
+   public:
+    Told(const GenerateOptions& options, int steps) : options_(options), steps_(steps) {}
+    std::function<bool(int)> Callback() {
+      if (!options_.on_step) return nullptr;
+      return [this](int step) {
+        stop_ = !options_.on_step(step, steps_);
+        return !stop_;
+      };
+    }
+    absl::Status status() const {
+      if (!stop_) return absl::OkStatus();
+      return absl::CancelledError("told to stop before the states were made");
+    }
+
+   private:
+    const GenerateOptions& options_;
+    const int steps_;
+    bool stop_ = false;
+  };
+
+  template <typename Work>
+  static auto CatchingTorch(const Work& work) -> decltype(work()) {
+    try {
+      const torch::NoGradGuard no_gradients;
+      return work();
+    } catch (const c10::OutOfMemoryError& error) {
+      return absl::ResourceExhaustedError(StrCat("state DiT: ", error.what_without_backtrace()));
+    } catch (const c10::Error& error) {
+      return absl::InternalError(StrCat("state DiT: ", error.what_without_backtrace()));
+    }
+  }
+
+  static absl::Status CheckSteps(const GenerateOptions& options) {
+    if (options.steps >= 1 && options.steps <= kMostSteps) return absl::OkStatus();
+    return FieldError("steps", StrCat("expected 1 to ", kMostSteps, ", found ", options.steps));
+  }
+
+  absl::Status CheckState(const state::State& state, std::string_view field) const {
+    if (state.shape != codec_.shape()) {
+      return FieldError(field, "expected a state of the backbone's shape");
+    }
+    return WithFieldPrefix(state.Validate(), field);
+  }
+
+  // [states][G][K]
+  Tensor CodeOf(std::initializer_list<const state::State*> states) const {
+    const auto count = static_cast<int64_t>(states.size());
+    Tensor codes = torch::empty({count, codec_.tokens(), codec_.token_size()});
+    const auto elements = static_cast<size_t>(codec_.code_elements());
+    float* out = codes.mutable_data_ptr<float>();
+    for (const state::State* const state : states) {
+      codec_.Encode(state->wkv, {out, elements});
+      out += elements;
+    }
+    return codes;
+  }
+
+  std::vector<state::State> Decode(const Tensor& code) const {
+    const Tensor packed = code.contiguous();
+    const auto elements = static_cast<size_t>(codec_.code_elements());
+    std::vector<state::State> states;
+    for (int64_t i = 0; i < packed.size(0); ++i) {
+      states.push_back(codec_.DecodeState(
+          {packed.const_data_ptr<float>() + i * codec_.code_elements(), elements}));
+    }
+    return states;
+  }
+
+  absl::Status CheckConditions(const std::vector<StateCondition>& conditions) const {
+    for (size_t i = 0; i < conditions.size(); ++i) {
+      const StateCondition& condition = conditions[i];
       const auto wrong = [i](std::string_view field, std::string_view what) {
         return FieldError(StrCat("conditions[", i, "].", field), what);
       };
@@ -94,6 +230,11 @@ class Generator : public StateGenerator {
         return wrong("weight", StrCat("expected a number other than 0, found ", condition.weight));
       }
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status Check(const StateRequest& request) const {
+    DS_RETURN_IF_ERROR(CheckConditions(request.conditions));
     const bool from_noise = request.noise == 1;
     if (!(request.noise > 0) || request.noise > 1) {
       return FieldError("noise", StrCat("expected above 0 to 1, found ", request.noise));
@@ -102,10 +243,7 @@ class Generator : public StateGenerator {
       if (from_noise && request.keep.empty()) return absl::OkStatus();
       return FieldError("from", "expected a state to keep something of, found none");
     }
-    if (request.from->shape != codec_.shape()) {
-      return FieldError("from", "expected a state of the backbone's shape");
-    }
-    DS_RETURN_IF_ERROR(WithFieldPrefix(request.from->Validate(), "from"));
+    DS_RETURN_IF_ERROR(CheckState(*request.from, "from"));
     const auto heads = static_cast<size_t>(codec_.shape().layers * codec_.shape().heads);
     if (!request.keep.empty() && request.keep.size() != heads) {
       return FieldError("keep", StrCat("expected one for each of ", heads, " layers' heads, found ",
@@ -163,11 +301,12 @@ class Generator : public StateGenerator {
   }
 
   // One list of conditions for all samples: the n-th ones of all, absent ones of weight 0.
-  std::vector<WeightedCondition> Conditions(std::span<const StateRequest> requests) const {
+  std::vector<WeightedCondition> Conditions(
+      const std::vector<const std::vector<StateCondition>*>& of_samples) const {
     const DitSizes& sizes = dit_->sizes();
-    const auto samples = static_cast<int64_t>(requests.size());
+    const auto samples = static_cast<int64_t>(of_samples.size());
     size_t most = 0;
-    for (const StateRequest& request : requests) most = std::max(most, request.conditions.size());
+    for (const auto* conditions : of_samples) most = std::max(most, conditions->size());
     std::vector<WeightedCondition> list;
     for (size_t n = 0; n < most; ++n) {
       WeightedCondition weighted = {DitCondition::None(sizes, samples, torch::kCPU),
@@ -175,8 +314,8 @@ class Generator : public StateGenerator {
       DitCondition& condition = weighted.condition;
       int64_t longest = 0;
       const auto one = [&](int64_t i) -> const StateCondition* {
-        const StateRequest& request = requests[static_cast<size_t>(i)];
-        return n < request.conditions.size() ? &request.conditions[n] : nullptr;
+        const std::vector<StateCondition>& of_sample = *of_samples[static_cast<size_t>(i)];
+        return n < of_sample.size() ? &of_sample[n] : nullptr;
       };
       const auto tokens = [&](const StateCondition& of) {
         return static_cast<int64_t>(of.text.size()) / sizes.activation_width;
@@ -204,6 +343,7 @@ class Generator : public StateGenerator {
 
   const StateCodec codec_;
   const std::unique_ptr<const Dit> dit_;
+  const std::optional<SafetyGate> gate_;
   const torch::ScalarType products_;
 };
 
@@ -220,8 +360,12 @@ absl::StatusOr<std::unique_ptr<StateGenerator>> StateGenerator::Load(const tenso
         StrCat("state DiT: expected ", codec.tokens(), " tokens of ", codec.token_size(),
                " numbers as the codec has, found ", sizes.tokens(), " of ", sizes.token_size));
   }
+  std::optional<SafetyGate> gate;
+  if (set.Find("safety.norm") != nullptr) {
+    DS_ASSIGN_OR_RETURN(gate, SafetyGate::Load(set, codec.shape()));
+  }
   const bool has = kernels::ActiveIsa() >= kernels::Isa::kAvx512Bf16;
-  return std::make_unique<Generator>(std::move(codec), std::move(dit),
+  return std::make_unique<Generator>(std::move(codec), std::move(dit), std::move(gate),
                                      bf16 && has ? torch::kBFloat16 : torch::kFloat);
 }
 

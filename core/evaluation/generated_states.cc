@@ -67,14 +67,12 @@ void GeneratedStates::Make(size_t begin, int draw) {
     diffusion::StateCondition condition = {.weight = static_cast<float>(guidance_)};
     if (told_.label) condition.label = sources_->label[from];
     if (told_.text) condition.text = sources_->activations[from];
-    requests.emplace_back();
+    requests.push_back({.seed = sources_->options.seed + static_cast<uint64_t>(draw),
+                        .sample = static_cast<int64_t>(i)});
     if (told_.label || told_.text) requests.back().conditions.push_back(std::move(condition));
   }
-  auto made = sources_->generator.Generate(
-      requests, {.mode = mode_,
-                 .steps = sources_->options.steps,
-                 .seed = sources_->options.seed + static_cast<uint64_t>(draw),
-                 .first_sample = static_cast<int64_t>(begin)});
+  auto made =
+      sources_->generator.Generate(requests, {.mode = mode_, .steps = sources_->options.steps});
   begin_ = begin;
   draw_ = draw;
   status_ = made.status();

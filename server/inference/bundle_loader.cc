@@ -13,12 +13,14 @@
 #include "core/rwkv/tensor_shapes.h"
 #include "core/text/tokenizer.h"
 #include "server/inference/self_test.h"
+#include "server/inference/state_dit.h"
 
 namespace dreamstate::server {
 namespace {
 
 constexpr int kLoaderNice = 10;
 constexpr std::string_view kBackbone = "backbone";
+constexpr std::string_view kStateDit = "state_dit";
 
 // `work` answers with a status or a value; what it throws becomes a status.
 template <typename Work>
@@ -49,6 +51,13 @@ absl::Status CheckSpecialToken(std::string_view field, int32_t token, int vocab)
   if (token >= 0 && token < vocab) return absl::OkStatus();
   return absl::FailedPreconditionError(
       StrCat("manifest: ", field, ": expected an id in [0, ", vocab, "), found ", token));
+}
+
+// Whether a live version has loaded the same state DiT.
+bool SharesStateDit(const repository::Component& component, const BundleLoader::Shared& shared) {
+  return component.kind == kStateDit && shared.session != nullptr &&
+         shared.session->state_dit != nullptr &&
+         shared.session->state_dit->digest == component.digest;
 }
 
 int64_t Parameters(const tensors::TensorSet& set) {
@@ -95,14 +104,26 @@ absl::StatusOr<VerifiedBundle> BundleLoader::Verify(
     rwkv::Config config;
     for (const repository::Component& component : bundle.manifest->components) {
       if (component.kind == kBackbone && shared.session != nullptr) continue;
+      if (SharesStateDit(component, shared)) continue;
       DS_ASSIGN_OR_RETURN(tensors::TensorSet tensors, AtLowPriority([&] {
                             return repository_->LoadComponent(*bundle.manifest, component.kind,
                                                               stopping);
                           }));
-      if (component.kind == kBackbone) bundle.backbone = std::move(tensors);
+      if (component.kind == kBackbone) {
+        bundle.backbone = std::move(tensors);
+      } else if (component.kind == kStateDit) {
+        bundle.memory.state_dit = EstimateStateDitMemory(tensors);
+        bundle.state_dit = std::move(tensors);
+      }
     }
+    const auto check_memory = [&] {
+      std::optional<int64_t> available = options_.available_memory();
+      if (available) *available += freed_bytes;
+      return CheckMemory(bundle.memory, available);
+    };
     if (shared.session != nullptr) {
       config = shared.session->weights->config;
+      DS_RETURN_IF_ERROR(check_memory());
       bundle.parameters = shared.parameters;
       bundle.format = shared.session->weights->format;
       DS_RETURN_IF_ERROR(CheckFits(bundle, config));
@@ -118,11 +139,11 @@ absl::StatusOr<VerifiedBundle> BundleLoader::Verify(
     DS_RETURN_IF_ERROR(CheckFits(bundle, config));
     DS_ASSIGN_OR_RETURN(const rwkv::FormatPolicy policy,
                         repository::FormatPolicyOf(*bundle.manifest));
+    const int64_t state_dit = bundle.memory.state_dit;
     bundle.memory =
         EstimateMemory(*bundle.backbone, config, bundle.format, policy, options_.scheduler);
-    std::optional<int64_t> available = options_.available_memory();
-    if (available) *available += freed_bytes;
-    DS_RETURN_IF_ERROR(CheckMemory(bundle.memory, available));
+    bundle.memory.state_dit = state_dit;
+    DS_RETURN_IF_ERROR(check_memory());
     return bundle;
   });
 }
@@ -172,6 +193,16 @@ absl::StatusOr<LoadedBundle> BundleLoader::Load(const VerifiedBundle& bundle, co
       DS_RETURN_IF_ERROR(LoadBackbone(bundle, observer(), stopping, session.get()));
     }
     DS_RETURN_IF_ERROR(CheckStopping(stopping));
+    if (const repository::Component* component = manifest.Find(kStateDit)) {
+      if (SharesStateDit(*component, shared)) {
+        session->state_dit = shared.session->state_dit;
+      } else {
+        DS_ASSIGN_OR_RETURN(session->state_dit, AtLowPriority([&] {
+                              return LoadStateDit(*component, *bundle.state_dit,
+                                                  session->weights->config);
+                            }));
+      }
+    }
 
     entered(VersionState::kWarmingUp);
     DS_ASSIGN_OR_RETURN(loaded.tolerance,

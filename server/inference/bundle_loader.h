@@ -25,6 +25,8 @@ struct VerifiedBundle {
   std::shared_ptr<const repository::Manifest> manifest;
   // The checked mapping; nothing when a live version of the same backbone has the weights already.
   std::optional<tensors::TensorSet> backbone;
+  // The same for a bundle that has one.
+  std::optional<tensors::TensorSet> state_dit;
   int64_t parameters = 0;
   rwkv::WeightFormat format = rwkv::WeightFormat::kFloat32;
   MemoryNeed memory;

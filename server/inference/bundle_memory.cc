@@ -8,6 +8,8 @@ namespace {
 
 // Buffers of a forward as wide as the model (rwkv::Workspace), rounded up.
 constexpr int64_t kWideBuffers = 24;
+// A batch of the largest size, and torch's own.
+constexpr int64_t kStateDitBatchBytes = int64_t{96} << 20;
 
 }  // namespace
 
@@ -26,14 +28,21 @@ MemoryNeed EstimateMemory(const tensors::TensorSet& backbone, const rwkv::Config
   return need;
 }
 
+int64_t EstimateStateDitMemory(const tensors::TensorSet& state_dit) {
+  constexpr int64_t kFloat = sizeof(float);
+  int64_t elements = 0;
+  for (const tensors::Tensor& tensor : state_dit.tensors()) elements += tensor.elements();
+  return kFloat * elements + kStateDitBatchBytes;
+}
+
 absl::Status CheckMemory(const MemoryNeed& need, std::optional<int64_t> available_bytes) {
   if (!available_bytes || need.total() + kMemoryReserveBytes <= *available_bytes) {
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(
-      StrCat("not enough memory: needs ", need.total(), " bytes (weights ", need.weights,
-             ", states ", need.states, ", workspace ", need.workspace, ") and ",
-             kMemoryReserveBytes, " to spare; available are ", *available_bytes));
+  return absl::ResourceExhaustedError(StrCat(
+      "not enough memory: needs ", need.total(), " bytes (weights ", need.weights, ", states ",
+      need.states, ", workspace ", need.workspace, ", state DiT ", need.state_dit, ") and ",
+      kMemoryReserveBytes, " to spare; available are ", *available_bytes));
 }
 
 }  // namespace dreamstate::server

@@ -147,7 +147,6 @@ class ScoreCall final : public grpc::ServerUnaryReactor {
     caller_.Follow(session->scheduler->waker());
     DS_ASSIGN_OR_RETURN(ScoreTask task, ValidateScore(request, session, context_.limits));
     Describe(task);
-    per_token_ = task.per_token;
     if (task.source.record != nullptr) return Submit(std::move(task));
     const std::string id = task.source_id;
     auto shared = std::make_shared<ScoreTask>(std::move(task));
@@ -167,6 +166,13 @@ class ScoreCall final : public grpc::ServerUnaryReactor {
     response_->set_model_version(task.session->VersionName());
     response_->set_target_tokens(static_cast<int64_t>(task.target.size()));
     response_->set_target_bytes(TextBytes(task.target, *task.session->tokenizer));
+    per_token_ = task.per_token;
+    response_->clear_token_bytes();
+    if (!per_token_) return;
+    for (const int32_t token : task.target) {
+      const std::string_view bytes = TokenBytes(token, *task.session->tokenizer);
+      response_->add_token_bytes(bytes.data(), bytes.size());
+    }
   }
 
   absl::Status SubmitWith(Source source, const v1::ScoreRequest& request, ScoreTask task) {

@@ -7,7 +7,9 @@
 
 #include "core/base/status.h"
 #include "core/state/geometry.h"
+#include "server/inference/made_state.h"
 #include "server/inference/resource_names.h"
+#include "server/inference/state_dit.h"
 #include "server/inference/state_messages.h"
 #include "server/inference/store_call.h"
 #include "server/inference/unary_call.h"
@@ -30,12 +32,25 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
+absl::Status DescribeEnergy(const ServingContext& context, Metrics& metrics,
+                            const state::Record& record, v1::DescribeStateResponse* response) {
+  if (context.diffusion == nullptr) return absl::OkStatus();
+  const std::shared_ptr<const StateDit> dit = FindStateDit(*context.models, record);
+  if (dit == nullptr) return absl::OkStatus();
+  DS_ASSIGN_OR_RETURN(const Judgement judgement,
+                      Judge({context, nullptr, &metrics}, *dit, record.state, ""));
+  response->set_energy(judgement.energy);
+  if (judgement.verdict) server::ToMessage(*judgement.verdict, response->mutable_safety());
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::Status DescribeState(state::StateStore& store, Metrics& metrics,
+absl::Status DescribeState(const ServingContext& context, Metrics& metrics,
                            const grpc::CallbackServerContext& call,
                            const v1::DescribeStateRequest& request,
                            v1::DescribeStateResponse* response) {
+  state::StateStore& store = *context.store;
   DS_ASSIGN_OR_RETURN(const std::string id, ParseStateName("name", request.name()));
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<const state::Record> record, Get(store, metrics, id));
   DS_ASSIGN_OR_RETURN(const state::Description description,
@@ -57,7 +72,7 @@ absl::Status DescribeState(state::StateStore& store, Metrics& metrics,
     response->add_channel_mix_shift_rms(
         static_cast<float>(state::RootMeanSquare(state::ShiftOf(state, layer, 1))));
   }
-  return absl::OkStatus();
+  return DescribeEnergy(context, metrics, *record, response);
 }
 
 absl::Status CompareStates(state::StateStore& store, Metrics& metrics,

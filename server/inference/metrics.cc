@@ -35,6 +35,13 @@ const Buckets& CountBuckets() {
   return buckets;
 }
 
+// Mean squares in units of the codec's scales: 0 to about 1.
+const Buckets& EnergyBuckets() {
+  static const auto& buckets =
+      *new Buckets{0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1, 2};
+  return buckets;
+}
+
 template <typename Builder>
 auto& Build(Builder builder, const char* name, const char* help, prometheus::Registry& registry) {
   return builder.Name(name).Help(help).Register(registry);
@@ -336,6 +343,17 @@ Metrics::Metrics()
       serving_version_(
           Gauges("dreamstate_serving_version", "Number of the version that serves", *registry_)),
       memory_(Gauges("dreamstate_memory_bytes", "Memory held, by kind", *registry_)),
+      diffusion_waiting_(Gauges("dreamstate_diffusion_waiting",
+                                "Calls that wait for a state DiT's thread", *registry_)),
+      diffusion_steps_(Counters("dreamstate_diffusion_steps_total",
+                                "Steps of state DiTs, one a batch and step", *registry_)),
+      diffusion_states_(Histograms("dreamstate_diffusion_batch_states",
+                                   "States of a batch, with what fills it up", *registry_)),
+      diffusion_seconds_(Histograms("dreamstate_diffusion_state_seconds",
+                                    "Time of a batch over its states", *registry_)),
+      safety_verdicts_(Counters("dreamstate_safety_verdicts_total",
+                                "Results that a safety gate passed or failed", *registry_)),
+      energy_(Histograms("dreamstate_state_energy", "Denoiser energy of results", *registry_)),
       sampled_(std::make_shared<Sampled>()) {
   Gauges("dreamstate_build_info", "1, with what this program is", *registry_)
       .Add({{"version", DREAMSTATE_VERSION},
@@ -378,6 +396,26 @@ void Metrics::OnStoreCall(std::string_view operation, const absl::Status& status
           .Add({{"operation", Text(operation)}, {"code", GrpcCodeName(ToGrpcCode(status.code()))}})
           .Increment();
   }
+}
+
+void Metrics::OnDiffusionQueue(int64_t waiting) {
+  diffusion_waiting_.Add({}).Set(static_cast<double>(waiting));
+}
+
+void Metrics::OnDiffusionBatch(int64_t states, int64_t steps, absl::Duration duration) {
+  diffusion_steps_.Add({}).Increment(static_cast<double>(steps));
+  diffusion_states_.Add({}, CountBuckets()).Observe(static_cast<double>(states));
+  diffusion_seconds_.Add({}, LatencyBuckets())
+      .Observe(absl::ToDoubleSeconds(duration) / static_cast<double>(states));
+}
+
+void Metrics::OnSafetyVerdict(std::string_view operation, bool passed) {
+  safety_verdicts_.Add({{"operation", Text(operation)}, {"verdict", passed ? "passed" : "failed"}})
+      .Increment();
+}
+
+void Metrics::OnEnergy(std::string_view operation, double energy) {
+  energy_.Add({{"operation", Text(operation)}}, EnergyBuckets()).Observe(energy);
 }
 
 SchedulerObserver* Metrics::NewObserver(const std::string& model) {

@@ -68,6 +68,13 @@ class Metrics {
   // share is counted once.
   void OnLive(const std::string& model, std::vector<Bundle> bundles);
 
+  // State DiTs: calls that wait for one; a batch of `states` that were made in `steps` steps; the
+  // verdict of a safety gate; the denoiser energy of a result of `operation` ("generate", "edit").
+  void OnDiffusionQueue(int64_t waiting);
+  void OnDiffusionBatch(int64_t states, int64_t steps, absl::Duration duration);
+  void OnSafetyVerdict(std::string_view operation, bool passed);
+  void OnEnergy(std::string_view operation, double energy);
+
   // States are counted when somebody looks, as long as the store lives.
   void WatchStore(std::weak_ptr<state::PooledStateStore> store);
   // So are known prefixes.
@@ -107,6 +114,12 @@ class Metrics {
   Family<prometheus::Gauge> live_versions_;
   Family<prometheus::Gauge> serving_version_;
   Family<prometheus::Gauge> memory_;
+  Family<prometheus::Gauge> diffusion_waiting_;
+  Family<prometheus::Counter> diffusion_steps_;
+  Family<prometheus::Histogram> diffusion_states_;
+  Family<prometheus::Histogram> diffusion_seconds_;
+  Family<prometheus::Counter> safety_verdicts_;
+  Family<prometheus::Histogram> energy_;
   std::shared_ptr<Sampled> sampled_;
 
   Mutex mutex_;

@@ -15,6 +15,8 @@
 
 namespace dreamstate::server {
 
+struct StateDit;
+
 // Immutable but for `end`. A request holds it from its first look until its end, so it finishes on
 // the version that it began with. Versions of one backbone share weights and scheduler.
 struct ModelSession {
@@ -25,6 +27,7 @@ struct ModelSession {
   int32_t end_token = 0;
   int32_t separator_token = 0;
   std::shared_ptr<Scheduler> scheduler;
+  std::shared_ptr<const StateDit> state_dit;  // null: the bundle has none
   // Told to what still works on the version when others have waited long enough for its place.
   std::shared_ptr<VersionEnd> end = std::make_shared<VersionEnd>();
 

@@ -88,6 +88,8 @@ const std::vector<Option>& Table() {
       {"expiry_sweep_seconds", &Options::expiry_sweep_seconds,
        "how often states past their time-to-live are deleted, seconds", 0.01, 86400},
       {"threads", &Options::threads, "threads that compute; 0 = one for each processor", 0, 1024},
+      {"diffusion_threads", &Options::diffusion_threads,
+       "threads of state DiTs; 0 = half of those that compute, at least 1", 0, 1024},
       {"step_max_tokens", &Options::step_max_tokens,
        "tokens of one step, all sequences together; prompts are read in chunks of it", 1, 65536},
       {"max_sequences", &Options::max_sequences, "sequences that run at once", 1, 4096},

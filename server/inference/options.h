@@ -31,6 +31,7 @@ struct Options {
   int64_t prefix_pool_max_bytes = int64_t{256} << 20;
   double expiry_sweep_seconds = 60;
   int64_t threads = 0;
+  int64_t diffusion_threads = 0;
   int64_t step_max_tokens = 256;
   int64_t max_sequences = 64;
   int64_t queue_limit = 256;

@@ -52,6 +52,11 @@ struct RequestLimits {
   int max_document_id_bytes = 256;
   int max_label_bytes = 128;
   int max_request_id_bytes = 128;
+
+  // Tokens of a text that a generated state is told.
+  int64_t max_condition_tokens = 256;
+  // GenerateStates and EditState calls that run or wait.
+  int max_generations = 64;
   int max_states_per_document = 4096;
   int64_t max_documents_per_stream = 100'000;
   // States that are remembered for retries with a request_id.

@@ -25,9 +25,11 @@
 #include "prometheus/exposer.h"
 #include "server/inference/call_tracker.h"
 #include "server/inference/decode_service.h"
+#include "server/inference/diffusion_loop.h"
 #include "server/inference/errors.h"
 #include "server/inference/executor.h"
 #include "server/inference/expiry_sweeper.h"
+#include "server/inference/generation_service.h"
 #include "server/inference/health.h"
 #include "server/inference/metrics.h"
 #include "server/inference/model_host.h"
@@ -41,6 +43,8 @@ namespace {
 
 constexpr int kExecutorThreads = 4;
 constexpr size_t kExecutorQueue = 4096;
+// GenerateStates and EditState calls that run at once; they mostly wait for the one loop.
+constexpr int kGenerationThreads = 8;
 // A connection that says nothing holds a descriptor no longer than this.
 constexpr int kHandshakeMs = 5'000;
 // The same for the admin port, whose few threads it would hold, too.
@@ -60,6 +64,12 @@ int Threads(const Options& options) {
   cpu_set_t set;
   CPU_ZERO(&set);
   return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+// Of what the machine has, half: the engine goes on meanwhile.
+int DiffusionThreads(const Options& options) {
+  if (options.diffusion_threads > 0) return static_cast<int>(options.diffusion_threads);
+  return std::max(1, Threads(options) / 2);
 }
 
 ModelHostOptions HostOptions(const Options& options) {
@@ -139,9 +149,12 @@ struct Server::Parts {
   std::unique_ptr<ModelHost> host;
   std::unique_ptr<Executor> executor;
   std::unique_ptr<OpenStreams> streams;
+  std::unique_ptr<DiffusionLoop> diffusion;
+  std::unique_ptr<Executor> generation_workers;
   std::unique_ptr<ModelService> model_service;
   std::unique_ptr<StateService> state_service;
   std::unique_ptr<DecodeService> decode_service;
+  std::unique_ptr<GenerationService> generation_service;
   std::unique_ptr<grpc::Server> grpc;
   int grpc_port = 0;
   int admin_port = 0;
@@ -172,6 +185,7 @@ absl::Status Server::Parts::Listen(const Options& options) {
   builder.RegisterService(model_service.get());
   builder.RegisterService(state_service.get());
   builder.RegisterService(decode_service.get());
+  builder.RegisterService(generation_service.get());
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
   interceptors.push_back(calls.MakeInterceptors());
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
@@ -218,17 +232,23 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
       [health = parts->health.get()](const std::string& model, bool serving) {
         health->SetServing(model, serving);
       });
+  parts->diffusion = std::make_unique<DiffusionLoop>(DiffusionThreads(options), &parts->metrics);
   ServingContext context;
   context.models = parts->host.get();
   context.store = parts->store.get();
   context.executor = parts->executor.get();
   context.streams = parts->streams.get();
   context.prefixes = parts->prefixes.get();
+  context.diffusion = parts->diffusion.get();
   context.limits = Limits(options);
+  parts->generation_workers = std::make_unique<Executor>(
+      kGenerationThreads, static_cast<size_t>(context.limits.max_generations));
   parts->model_service =
       std::make_unique<ModelService>(parts->host.get(), parts->executor.get(), options.admin_calls);
   parts->state_service = std::make_unique<StateService>(context, &parts->metrics);
   parts->decode_service = std::make_unique<DecodeService>(context);
+  parts->generation_service = std::make_unique<GenerationService>(
+      GenerationContext{context, parts->generation_workers.get(), &parts->metrics});
   DS_RETURN_IF_ERROR(parts->Listen(options));
   parts->sweeper = std::make_unique<ExpirySweeper>(parts->store.get(),
                                                    absl::Seconds(options.expiry_sweep_seconds));

@@ -11,6 +11,8 @@
 
 namespace dreamstate::server {
 
+class DiffusionLoop;
+
 // Everything outlives the handlers and every job that they started. A plain value.
 struct ServingContext {
   const ModelDirectory* models = nullptr;
@@ -18,6 +20,7 @@ struct ServingContext {
   Executor* executor = nullptr;           // for the store
   OpenStreams* streams = nullptr;         // null: nobody visits them
   state::PrefixTrie* prefixes = nullptr;  // null: every prompt is read whole
+  DiffusionLoop* diffusion = nullptr;     // null: nothing is generated, and no energy is told
   const Clock* clock = &Clock::Real();
   RequestLimits limits;
 };

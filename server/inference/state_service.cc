@@ -211,7 +211,7 @@ grpc::ServerUnaryReactor* StateService::DescribeState(grpc::CallbackServerContex
                                                       const v1::DescribeStateRequest* request,
                                                       v1::DescribeStateResponse* response) {
   return RunGeometry(context, [=, this] {
-    return server::DescribeState(*context_.store, *metrics_, *context, *request, response);
+    return server::DescribeState(context_, *metrics_, *context, *request, response);
   });
 }
 

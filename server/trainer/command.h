@@ -25,6 +25,8 @@ Command MakeCorpusCommand(CLI::App& app);
 Command MakeHarvestCommand(CLI::App& app);
 // state-dit: a data set of states becomes a published generator of them.
 Command MakeStateDitCommand(CLI::App& app);
+// calibrate: a published generator gets its safety gate.
+Command MakeCalibrateCommand(CLI::App& app);
 // evaluate: a model is measured on a corpus.
 Command MakeEvaluateCommand(CLI::App& app);
 

@@ -54,10 +54,10 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "dreamstate-trainer " DREAMSTATE_VERSION);
   const std::vector<dreamstate::trainer::Command> commands = {
-      dreamstate::trainer::MakeImportCommand(app),   dreamstate::trainer::MakeCollectCommand(app),
-      dreamstate::trainer::MakeCorpusCommand(app),   dreamstate::trainer::MakeTrainCommand(app),
-      dreamstate::trainer::MakeHarvestCommand(app),  dreamstate::trainer::MakeStateDitCommand(app),
-      dreamstate::trainer::MakeEvaluateCommand(app),
+      dreamstate::trainer::MakeImportCommand(app),    dreamstate::trainer::MakeCollectCommand(app),
+      dreamstate::trainer::MakeCorpusCommand(app),    dreamstate::trainer::MakeTrainCommand(app),
+      dreamstate::trainer::MakeHarvestCommand(app),   dreamstate::trainer::MakeStateDitCommand(app),
+      dreamstate::trainer::MakeCalibrateCommand(app), dreamstate::trainer::MakeEvaluateCommand(app),
   };
   app.footer(kExamples);  // commands that are added later would have it, too
   try {

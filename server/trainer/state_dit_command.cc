@@ -11,6 +11,7 @@
 #include "core/training/ranks.h"
 #include "core/training/run_config.h"
 #include "core/training/state_dit_config.h"
+#include "core/training/state_dit_gate.h"
 #include "core/training/state_dit_learner.h"
 #include "server/trainer/command.h"
 #include "server/trainer/publish_state_dit.h"
@@ -83,7 +84,8 @@ absl::Status Train(const RunArguments& arguments) {
       .admin_address = arguments.admin_address,
       .publish = [&](training::Learner& trained, int64_t step,
                      const nlohmann::json& metrics) -> absl::StatusOr<int64_t> {
-        DS_ASSIGN_OR_RETURN(const tensors::TensorSet set, trained.Export());
+        DS_ASSIGN_OR_RETURN(const tensors::TensorSet bare, trained.Export());
+        DS_ASSIGN_OR_RETURN(const tensors::TensorSet set, training::WithSafetyGate(bare, dataset));
         return PublishStateDit(set,
                                {.repository = config.publish.repository,
                                 .model = config.publish.model,

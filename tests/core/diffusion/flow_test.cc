@@ -137,6 +137,41 @@ TEST(Flow, WhatIsKnownStaysAndTheRestFitsIt) {
   EXPECT_GT(Share(Nearest(filled).first.eq(which)), 0.5);
 }
 
+TEST(Flow, TranslationLeadsFromOneLabelsPointsToTheOthers) {
+  const Dit& dit = Learned().dit;
+  const Tensor noise = SampleNoise(dit.sizes(), 8, 0, 100);
+  const Tensor code = Learned().points.narrow(0, 0, 2).repeat({50, 1, 1});  // of label 0
+  const auto moved = [&](double from_time) {
+    return Translate(dit, code, noise, Labelled(100, {{0, 1.0}}), Labelled(100, {{1, 1.0}}),
+                     {.steps = 20, .from_time = from_time});
+  };
+  const auto [which, near] = Nearest(moved(0));
+  EXPECT_GT(Share(which.ge(2)), 0.9);
+  // One that begins late changes little.
+  EXPECT_LT((moved(0.95) - code).square().mean().item<double>(),
+            (moved(0) - code).square().mean().item<double>() / 4);
+}
+
+TEST(Flow, APathAlongTheFlowLeadsFromOneEndToTheOtherThroughWhatIsKnown) {
+  const Dit& dit = Learned().dit;
+  const Tensor first = Learned().points.narrow(0, 0, 1), second = Learned().points.narrow(0, 3, 1);
+  const Tensor path = AlongFlow(dit, first, second, {0, 0.25, 0.5, 0.75, 1}, {.steps = 20});
+  const auto [which, near] = Nearest(path);
+  EXPECT_EQ(which[0].item<int64_t>(), 0);
+  EXPECT_EQ(which[4].item<int64_t>(), 3);
+  // Halfway on the straight line lies far from every point.
+  const double straight = Nearest((first + second) / 2).second.item<double>();
+  EXPECT_LT(near.max().item<double>(), straight);
+}
+
+TEST(Flow, EnergyIsLowWhereTheNetworkLeavesCodesAlone) {
+  const Dit& dit = Learned().dit;
+  const Tensor noise = SampleNoise(dit.sizes(), 9, 0, 16);
+  const Tensor on = Energy(dit, Learned().points, noise, torch::kFloat);
+  const Tensor off = Energy(dit, Learned().points * 3, noise, torch::kFloat);
+  EXPECT_TRUE(on.lt(off).all().item<bool>());
+}
+
 TEST(Flow, WeightsMixPredictions) {
   const Dit& dit = Learned().dit;
   const Tensor noise = SampleNoise(dit.sizes(), 7, 0, 3);

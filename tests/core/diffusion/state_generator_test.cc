@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/diffusion/dit.h"
+#include "core/state/geometry.h"
 #include "tests/core/diffusion/made_states.h"
 
 namespace dreamstate::diffusion {
@@ -51,28 +52,84 @@ class StateGeneratorTest : public ::testing::Test {
 
 TEST_F(StateGeneratorTest, SameSeedSameStatesWhateverIsMadeWithThem) {
   const auto generator = Load().value();
-  const std::vector<StateRequest> requests = {
-      {.conditions = {{.label = 0, .text = {}}}},
-      {.conditions = {{.text = std::vector<float>(10, 0.5f)},
-                      {.label = 1, .text = {}, .weight = -0.5f}}},
-      {}};
-  const GenerateOptions options = {.steps = 4, .seed = 11};
+  std::vector<StateRequest> requests = {{.conditions = {{.label = 0, .text = {}}}},
+                                        {.conditions = {{.text = std::vector<float>(10, 0.5f)},
+                                                        {.label = 1, .text = {}, .weight = -0.5f}}},
+                                        {}};
+  for (int64_t i = 0; i < 3; ++i) {
+    requests[static_cast<size_t>(i)].seed = 11;
+    requests[static_cast<size_t>(i)].sample = i;
+  }
+  const GenerateOptions options = {.steps = 4};
   const auto three = generator->Generate(requests, options).value();
   ASSERT_EQ(three.size(), 3u);
   for (const state::State& state : three) EXPECT_TRUE(state.Validate().ok());
   EXPECT_EQ(generator->Generate(requests, options).value(), three);
-  for (int64_t i = 0; i < 3; ++i) {
-    GenerateOptions one = options;
-    one.first_sample = i;
-    const auto alone =
-        generator->Generate(std::span(requests).subspan(static_cast<size_t>(i), 1), one).value();
+  for (size_t i = 0; i < 3; ++i) {
+    const auto alone = generator->Generate(std::span(requests).subspan(i, 1), options).value();
     for (size_t k = 0; k < alone[0].wkv.size(); ++k) {
-      EXPECT_NEAR(alone[0].wkv[k], three[static_cast<size_t>(i)].wkv[k], 1e-4) << i << " " << k;
+      EXPECT_NEAR(alone[0].wkv[k], three[i].wkv[k], 1e-4) << i << " " << k;
     }
   }
-  GenerateOptions other = options;
-  other.seed = 12;
-  EXPECT_NE(generator->Generate(requests, other).value(), three);
+  requests[0].seed = 12;
+  EXPECT_NE(generator->Generate(requests, options).value()[0], three[0]);
+}
+
+TEST_F(StateGeneratorTest, TranslationToTheSameDescriptionChangesNothingAndKeepsShifts) {
+  const auto generator = Load().value();
+  state::State state = state::State::Empty(kShape);
+  state.wkv = MakeStates(1, 5).wkv;
+  state.shift[3] = 0.25f;
+  const std::vector<StateCondition> zero = {{.label = 0, .text = {}}};
+  const std::vector<StateCondition> one = {{.label = 1, .text = {}}};
+  const auto same =
+      generator->Translate({.state = &state, .from = zero, .to = zero, .seed = 3}, {}).value();
+  // But for the gauge, which the codec removes.
+  std::vector<float> code(static_cast<size_t>(codec_->code_elements()));
+  codec_->Encode(state.wkv, code);
+  const state::State round_trip = codec_->DecodeState(code);
+  for (size_t i = 0; i < same.wkv.size(); ++i) {
+    ASSERT_NEAR(same.wkv[i], round_trip.wkv[i], 1e-4) << i;
+  }
+  EXPECT_EQ(same.shift, state.shift);
+  const auto other =
+      generator->Translate({.state = &state, .from = zero, .to = one, .seed = 3}, {}).value();
+  EXPECT_GT(state::Compare(other, same).total.relative_distance, 1e-3);
+  EXPECT_EQ(generator->Translate({.state = &state, .from = zero, .to = one, .seed = 3}, {}).value(),
+            other);
+}
+
+TEST_F(StateGeneratorTest, APathAlongTheFlowIsDeterministicAndItsShiftsAreInBetween) {
+  const auto generator = Load().value();
+  const MadeStates made = MakeStates(2, 6);
+  state::State first = state::State::Empty(kShape), second = first;
+  const auto half = static_cast<ptrdiff_t>(first.wkv.size());
+  first.wkv.assign(made.wkv.begin(), made.wkv.begin() + half);
+  second.wkv.assign(made.wkv.begin() + half, made.wkv.end());
+  first.shift[0] = 1;
+  const double fractions[] = {0, 0.5, 1};
+  const auto path = generator->AlongFlow(first, second, fractions, {.steps = 3}).value();
+  ASSERT_EQ(path.size(), 3u);
+  EXPECT_EQ(generator->AlongFlow(first, second, fractions, {.steps = 3}).value(), path);
+  EXPECT_NE(path[0].wkv, path[2].wkv);
+  EXPECT_FLOAT_EQ(path[1].shift[0], 0.5f);
+  const double outside[] = {1.5};
+  EXPECT_THAT(std::string(generator->AlongFlow(first, second, outside, {}).status().message()),
+              HasSubstr("fractions[0]"));
+}
+
+TEST_F(StateGeneratorTest, EnergyIsTheStatesOwnWhateverElseIsAsked) {
+  const auto generator = Load().value();
+  const MadeStates made = MakeStates(2, 7);
+  state::State first = state::State::Empty(kShape), far = first;
+  first.wkv.assign(made.wkv.begin(), made.wkv.begin() + static_cast<ptrdiff_t>(first.wkv.size()));
+  for (size_t i = 0; i < far.wkv.size(); ++i) far.wkv[i] = 5 * first.wkv[i];
+  const state::State* both[] = {&far, &first};
+  const auto energies = generator->Energy(both).value();
+  ASSERT_EQ(energies.size(), 2u);
+  EXPECT_GT(energies[0], energies[1]);
+  const state::State* one[] = {&first};
+  EXPECT_EQ(generator->Energy(one).value()[0], energies[1]);
 }
 
 TEST_F(StateGeneratorTest, KeptHeadsStayAndOthersAreMade) {
