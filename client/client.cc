@@ -217,6 +217,12 @@ absl::StatusOr<v1::CompareStatesResponse> Client::CompareStates(absl::string_vie
              &v1::StateService::Stub::CompareStates, request);
 }
 
+absl::StatusOr<v1::ProjectStatesResponse> Client::ProjectStates(
+    const v1::ProjectStatesRequest& request, CallOptions options) {
+  return Ask(connection_->retry, options, connection_->states,
+             &v1::StateService::Stub::ProjectStates, request);
+}
+
 absl::StatusOr<v1::GetLineageResponse> Client::GetLineage(const v1::GetLineageRequest& request,
                                                           CallOptions options) {
   return Ask(connection_->retry, options, connection_->states, &v1::StateService::Stub::GetLineage,

@@ -153,6 +153,10 @@ class Client {
   absl::StatusOr<v1::CompareStatesResponse> CompareStates(absl::string_view first,
                                                           absl::string_view second,
                                                           CallOptions options = {});
+  // Two numbers for each of 3 to 2000 states of one backbone; it takes the server a minute for the
+  // most.
+  absl::StatusOr<v1::ProjectStatesResponse> ProjectStates(const v1::ProjectStatesRequest& request,
+                                                          CallOptions options = {});
   absl::StatusOr<v1::GetLineageResponse> GetLineage(const v1::GetLineageRequest& request,
                                                     CallOptions options = {});
 

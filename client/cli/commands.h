@@ -17,6 +17,7 @@ void AddStatesHarvest(CLI::App& parent, Session& session);
 void AddStatesList(CLI::App& parent, Session& session);
 void AddStatesShow(CLI::App& parent, Session& session);
 void AddStatesCompare(CLI::App& parent, Session& session);
+void AddStatesMap(CLI::App& parent, Session& session);
 void AddStatesLineage(CLI::App& parent, Session& session);
 void AddStatesDownload(CLI::App& parent, Session& session);
 void AddStatesUpload(CLI::App& parent, Session& session);

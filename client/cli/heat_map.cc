@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/files.h"
+#include "client/cli/pen.h"
 #include "core/picture/heat_map.h"
 #include "core/picture/png.h"
 
@@ -21,27 +20,6 @@ using picture::Viridis;
 constexpr int kLabelWidth = 5;  // "  12 "
 constexpr int kMapWidth = 75;   // what is left of 80 columns
 constexpr int kNumberWidth = 6, kCellWidth = 2;
-constexpr char kReset[] = "\033[0m";
-
-// The nearest of the 216 colours of a terminal with 256.
-int NearestOf256(Rgb colour) {
-  const auto step = [](uint8_t byte) { return byte < 48 ? 0 : byte < 115 ? 1 : (byte - 35) / 40; };
-  return 16 + 36 * step(colour.red) + 6 * step(colour.green) + step(colour.blue);
-}
-
-class Pen {
- public:
-  explicit Pen(bool true_colour) : true_colour_(true_colour) {}
-  std::string Foreground(Rgb colour) const { return Code(38, colour); }
-  std::string Background(Rgb colour) const { return Code(48, colour); }
-
- private:
-  std::string Code(int what, Rgb c) const {
-    return true_colour_ ? absl::StrFormat("\033[%d;2;%d;%d;%dm", what, c.red, c.green, c.blue)
-                        : absl::StrFormat("\033[%d;5;%dm", what, NearestOf256(c));
-  }
-  const bool true_colour_;
-};
 
 // At most five characters.
 std::string ShortNumber(float value) {
@@ -178,10 +156,7 @@ std::vector<std::string> DrawLines(const HeadMap& map, bool colour, bool true_co
 }
 
 void Print(const HeadMap& map, Output& output) {
-  const char* const depth = std::getenv("COLORTERM");
-  const bool true_colour = depth != nullptr && (std::strcmp(depth, "truecolor") == 0 ||
-                                                std::strcmp(depth, "24bit") == 0);
-  for (const std::string& line : DrawLines(map, output.colour(), true_colour)) {
+  for (const std::string& line : DrawLines(map, output.colour(), HasTrueColour())) {
     if (output.colour()) {
       output.Painted(line);
     } else {

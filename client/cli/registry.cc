@@ -26,6 +26,7 @@ constexpr Row kCommands[] = {
     {"states", AddStatesList},
     {"states", AddStatesShow},
     {"states", AddStatesCompare},
+    {"states", AddStatesMap},
     {"states", AddStatesLineage},
     {"states", AddStatesDownload},
     {"states", AddStatesUpload},

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/arguments.h"
@@ -44,15 +45,20 @@ void PrintTable(Output& output, const std::vector<Score>& scores) {
 }
 
 void PrintTokens(Output& output, const std::vector<Score>& scores) {
-  std::vector<std::string> header = {"POSITION"};
+  std::vector<std::string> header = {"POSITION", "TOKEN"};
   int tokens = 0;
   for (const Score& score : scores) {
     header.push_back(absl::StrCat(score.source, " NATS"));
     tokens = std::max(tokens, score.response.token_nats_size());
   }
-  Table table(std::move(header), std::vector<bool>(scores.size() + 1, true));
+  std::vector<bool> right_aligned(scores.size() + 2, true);
+  right_aligned[1] = false;
+  Table table(std::move(header), std::move(right_aligned));
   for (int token = 0; token < tokens; ++token) {
-    std::vector<std::string> row = {absl::StrCat(token)};
+    // The target is the same for all.
+    const auto& bytes = scores[0].response.token_bytes();
+    const std::string shown = token < bytes.size() ? absl::CHexEscape(bytes[token]) : std::string();
+    std::vector<std::string> row = {absl::StrCat(token), absl::StrCat("\"", shown, "\"")};
     for (const Score& score : scores) {
       const bool known = token < score.response.token_nats_size();
       row.push_back(known ? absl::StrFormat("%.4f", score.response.token_nats(token)) : "-");

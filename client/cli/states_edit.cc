@@ -214,9 +214,10 @@ void AddTranslate(CLI::App& parent, Session& session) {
                      ->type_name("LABEL[=WEIGHT]")
                      ->allow_extra_args(false)
                      ->check(kUtf8);
-                 command.add_option("--noise", a->noise,
-                                    "How deep the change begins, above 0 to 1 (default 0.6): more "
-                                    "changes more");
+                 command.add_option(
+                     "--noise", a->noise,
+                     "How deep the change begins, above 0 to 1 (default 1): less keeps "
+                     "more and changes little");
                  a->draw.AddTo(command);
                  return [a](v1::EditStateRequest* request) {
                    v1::EditStateRequest::Translate* const message = request->mutable_translate();

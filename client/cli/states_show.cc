@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/arguments.h"
 #include "client/cli/commands.h"
+#include "client/cli/generation_arguments.h"
 #include "client/cli/heat_map.h"
 #include "nlohmann/json.hpp"
 
@@ -88,6 +89,12 @@ absl::Status DrawMap(Output& output, const v1::DescribeStateResponse& described,
     output.Line(absl::StrFormat("  %-12s time mix %s, channel mix %s", "shift rms",
                                 ShowRange(described.time_mix_shift_rms()),
                                 ShowRange(described.channel_mix_shift_rms())));
+    if (described.has_energy()) {
+      output.Line(absl::StrFormat("  %-12s %.4f", "energy", described.energy()));
+    }
+    if (described.has_safety()) {
+      output.Line(absl::StrFormat("  %-12s %s", "safety gate", ShowSafety(described.safety())));
+    }
     output.Line("");
     Print(map, output);
   }

@@ -12,6 +12,7 @@
 #include "server/inference/describe_state.h"
 #include "server/inference/lineage_graph.h"
 #include "server/inference/migrate_state.h"
+#include "server/inference/project_states.h"
 #include "server/inference/resource_names.h"
 #include "server/inference/state_messages.h"
 #include "server/inference/state_query.h"
@@ -220,6 +221,14 @@ grpc::ServerUnaryReactor* StateService::CompareStates(grpc::CallbackServerContex
                                                       v1::CompareStatesResponse* response) {
   return RunGeometry(context, [=, this] {
     return server::CompareStates(*context_.store, *metrics_, *request, response);
+  });
+}
+
+grpc::ServerUnaryReactor* StateService::ProjectStates(grpc::CallbackServerContext* context,
+                                                      const v1::ProjectStatesRequest* request,
+                                                      v1::ProjectStatesResponse* response) {
+  return RunGeometry(context, [=, this] {
+    return server::ProjectStates(context_, *metrics_, *context, *request, response);
   });
 }
 

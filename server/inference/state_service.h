@@ -47,6 +47,9 @@ class StateService final : public v1::StateService::CallbackService {
   grpc::ServerUnaryReactor* CompareStates(grpc::CallbackServerContext* context,
                                           const v1::CompareStatesRequest* request,
                                           v1::CompareStatesResponse* response) override;
+  grpc::ServerUnaryReactor* ProjectStates(grpc::CallbackServerContext* context,
+                                          const v1::ProjectStatesRequest* request,
+                                          v1::ProjectStatesResponse* response) override;
   grpc::ServerUnaryReactor* MigrateState(grpc::CallbackServerContext* context,
                                          const v1::MigrateStateRequest* request,
                                          v1::State* response) override;
@@ -70,7 +73,7 @@ class StateService final : public v1::StateService::CallbackService {
   Metrics* const metrics_;
   const std::shared_ptr<RequestMemory> memory_;
   Harvester harvester_;
-  Places geometry_{"descriptions and comparisons of states", 2};
+  Places geometry_{"descriptions, comparisons and maps of states", 2};
   Places migrating_tokens_{"tokens of states that migrate", context_.limits.max_migrating_tokens};
   StateUploads uploads_;
   StateDownloads downloads_;

@@ -1,5 +1,6 @@
 // Drawings of the program that need no server.
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -7,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/heat_map.h"
 #include "client/cli/lineage_graph.h"
+#include "client/cli/state_plot.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -84,6 +86,44 @@ TEST(HeadMap, SizesThatDoNotFitAreRefused) {
            {2, 3, 5}, {0, 0, 0}, {-1, -6, 6}, {1 << 20, 1 << 20, 0}, {5000, 1, 5000}}) {
     EXPECT_TRUE(absl::IsInternal(CheckSizes(layers, heads, values))) << layers;
   }
+}
+
+picture::Scatter PointsOf(int groups, int points) {
+  picture::Scatter scatter;
+  for (int i = 0; i < groups; ++i) scatter.groups.push_back(absl::StrCat("group ", i));
+  for (int i = 0; i < points; ++i)
+    scatter.points.push_back({std::cos(i) * i, std::sin(i) * i, i % groups, ""});
+  return scatter;
+}
+
+TEST(StatePlot, HasOneSizeWhateverItHolds) {
+  for (const int points : {0, 1, 3, 2000}) {
+    for (const bool colour : {false, true}) {
+      const std::vector<std::string> lines = PlotLines(PointsOf(60, points), colour, true);
+      EXPECT_EQ(lines.size(), 24u);
+      for (const std::string& line : lines) EXPECT_EQ(Shown(line).size(), 80u) << Shown(line);
+    }
+  }
+  picture::Scatter odd = PointsOf(1, 3);
+  odd.points[1].x = std::nan("");
+  odd.points[2] = {1e308, -1e308, 0, ""};
+  EXPECT_EQ(PlotLines(odd, false, false).size(), 24u);
+}
+
+TEST(StatePlot, ACellShowsTheGroupThatHasMostOfIt) {
+  picture::Scatter scatter = PointsOf(3, 0);
+  for (const int group : {0, 1, 2, 1, 2, 2}) scatter.points.push_back({5, 5, group, ""});
+  const std::string plot = absl::StrJoin(PlotLines(scatter, false, false), "");
+  EXPECT_EQ(plot.find_first_of("ab"), std::string::npos);
+  EXPECT_EQ(std::count(plot.begin(), plot.end(), 'c'), 1);
+}
+
+TEST(StatePlot, TheLegendNamesEveryGroup) {
+  EXPECT_THAT(PlotLegend(PointsOf(2, 3)), ElementsAre("a group 0 2   b group 1 1"));
+  const std::string all = absl::StrJoin(PlotLegend(PointsOf(60, 60)), "\n");
+  for (const char* entry : {"z group 25 1", "A group 26 1", "Z group 51 1", "# group 59 1"})
+    EXPECT_THAT(all, HasSubstr(entry));
+  for (const std::string& line : PlotLegend(PointsOf(60, 60))) EXPECT_LE(line.size(), 80u);
 }
 
 // "child<parent,parent" each; the first is the one asked for.

@@ -256,6 +256,122 @@ TEST_F(CliStatesTest, TwoStatesAreCompared) {
   EXPECT_EQ(Cli({"states", "compare", "x", "z"}).exit_code, 1);
 }
 
+// ---- map
+
+// The plot's lines of a result, without the frame.
+std::vector<std::string> PlotOf(const std::string& out) {
+  std::vector<std::string> rows;
+  for (size_t at = 0; at < out.size();) {
+    const size_t end = out.find('\n', at);
+    if (out[at] == '|') rows.push_back(out.substr(at + 1, end - at - 2));
+    at = end + 1;
+  }
+  return rows;
+}
+
+class CliMapTest : public CliTest {
+ protected:
+  CliMapTest() {
+    for (const char* id : {"a", "b", "c", "d"}) {
+      v1::State state;
+      state.set_name(absl::StrCat("states/", id));
+      state.set_model("models/tiny");
+      state.set_token_count(7);
+      state.add_labels("all");
+      state.add_labels(*id < 'c' ? "code" : "prose");
+      state.mutable_lineage()->set_operation("harvest");
+      (*state.mutable_lineage()->mutable_arguments()->mutable_fields())["document"]
+          .set_string_value(absl::StrCat(id, " & <co>.txt"));
+      server_.AddState(state);
+    }
+  }
+};
+
+TEST_F(CliMapTest, StatesThatFitAFilterAreDrawn) {
+  const Process::Result result =
+      Cli({"states", "map", "--label", "all", "--model", "tiny", "--layers", "0,2"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, StartsWith("Map of 4 states: principal components, layers 0, 2\n"
+                                     "to the right direction 1: 75.0 % of the variance\n"
+                                     "upwards      direction 2: 12.5 % of the variance\n+---"));
+  EXPECT_THAT(result.out, EndsWith("---+\na code 2   b prose 2\n"));
+  // From the upper left to the lower right.
+  std::string letters;
+  size_t last = 0;
+  for (const std::string& row : PlotOf(result.out)) {
+    EXPECT_EQ(row.size(), 78u);
+    const size_t at = row.find_first_not_of(' ');
+    if (at == std::string::npos) continue;
+    EXPECT_GT(at, last);
+    last = at;
+    letters += row[at];
+  }
+  EXPECT_EQ(letters, "aabb");
+  EXPECT_EQ(server_.lists().at(0).model(), "models/tiny");
+  EXPECT_THAT(server_.lists().at(0).labels(), ElementsAre("all"));
+  const v1::ProjectStatesRequest request = server_.projections().at(0);
+  EXPECT_THAT(request.names(), ElementsAre("states/a", "states/b", "states/c", "states/d"));
+  EXPECT_THAT(request.layers(), ElementsAre(0, 2));
+  EXPECT_EQ(request.method(), v1::ProjectStatesRequest::PCA);
+}
+
+TEST_F(CliMapTest, NamedStatesAreDrawnInPicturesToo) {
+  const Process::Result result =
+      Cli({"states", "map", "d", "states/a", "b", "--method", "tsne", "--perplexity", "2.5",
+           "--seed", "7", "--png", PathOf("map.png"), "--html", PathOf("map.html")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, StartsWith("Map of 3 states: t-SNE: neighbours stay together\n+-"));
+  EXPECT_THAT(result.out, EndsWith("\na all 3\n")) << "no label was asked for";
+  EXPECT_THAT(result.err, HasSubstr("wrote " + PathOf("map.png") + ", 960 x 720 pixels\n"));
+  EXPECT_THAT(ReadFile("map.png"), StartsWith("\x89PNG\r\n"));
+  EXPECT_THAT(ReadFile("map.html"), HasSubstr("<title>states/d\nall, prose\nharvest, 7 tokens"));
+  EXPECT_THAT(ReadFile("map.html"), HasSubstr("\nd &amp; &lt;co&gt;.txt</title>"));
+  const v1::ProjectStatesRequest request = server_.projections().at(0);
+  EXPECT_THAT(request.names(), ElementsAre("states/d", "states/a", "states/b"));
+  EXPECT_EQ(request.method(), v1::ProjectStatesRequest::T_SNE);
+  EXPECT_EQ(request.perplexity(), 2.5f);
+  EXPECT_EQ(request.seed(), 7u);
+  EXPECT_TRUE(server_.lists().empty());
+}
+
+TEST_F(CliMapTest, TheNewestAreDrawnWhenThereAreMore) {
+  const Process::Result result = Cli({"states", "map", "--limit", "3", "--color-by", "model"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.err, "the newest 3 of more; raise --limit to see others\n");
+  EXPECT_THAT(result.out, EndsWith("\na tiny 3\n"));
+  EXPECT_EQ(server_.projections().at(0).names_size(), 3);
+}
+
+TEST_F(CliMapTest, AsJsonItIsTheServersAnswer) {
+  const Process::Result result = Cli({"states", "map", "--json"});
+  EXPECT_THAT(result.out, StartsWith("{\"points\":[{\"state\":{\"name\":\"states/a\""));
+  EXPECT_THAT(result.out, HasSubstr("\"x\":3,\"y\":-3}"));
+  EXPECT_THAT(result.out, EndsWith("\"explainedVariance\":[0.75,0.125]}\n"));
+}
+
+TEST_F(CliMapTest, WhatCannotBeIsRefusedBeforeAnythingIsAsked) {
+  WriteFile("old", "old");
+  for (const std::vector<std::string>& flags :
+       std::vector<std::vector<std::string>>{{"--seed", "1"},
+                                             {"--perplexity", "5"},
+                                             {"--method", "umap"},
+                                             {"a", "b", "c", "--label", "all"},
+                                             {"--limit", "2"},
+                                             {"--layers", "x"},
+                                             {"--png", PathOf("old")},
+                                             {"--html", PathOf("old")},
+                                             {"--html", PathOf("nowhere/map.html")},
+                                             {"--html", PathOf("map"), "--png", PathOf("map")}}) {
+    std::vector<std::string> arguments = {"states", "map"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    EXPECT_EQ(Cli(arguments).exit_code, 2) << flags[0];
+  }
+  EXPECT_EQ(server_.calls(), 0);
+  EXPECT_EQ(ReadFile("old"), "old");
+  EXPECT_EQ(Cli({"states", "map", "--html", PathOf("old"), "--force"}).exit_code, 0);
+  EXPECT_THAT(ReadFile("old"), StartsWith("<!DOCTYPE html>"));
+}
+
 // ---- lineage
 
 TEST_F(CliStatesTest, LineageIsATree) {

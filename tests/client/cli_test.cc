@@ -522,12 +522,13 @@ TEST_F(CliTest, ScoresFromSeveralSourcesAreCompared) {
 }
 
 TEST_F(CliTest, ScoreAsJsonAndPerToken) {
-  EXPECT_EQ(
-      Cli({"score", "-", "--per-token", "--json"}, "ab").out,
-      "{\"source\":\"empty\",\"modelVersion\":\"models/alpha/versions/3\",\"totalNats\":4,"
-      "\"bitsPerByte\":4,\"targetTokens\":\"2\",\"targetBytes\":\"2\",\"tokenNats\":[2,2]}\n");
+  EXPECT_EQ(Cli({"score", "-", "--per-token", "--json"}, "ab").out,
+            "{\"source\":\"empty\",\"modelVersion\":\"models/alpha/versions/3\",\"totalNats\":4,"
+            "\"bitsPerByte\":4,\"targetTokens\":\"2\",\"targetBytes\":\"2\",\"tokenNats\":[2,2],"
+            "\"tokenBytes\":[\"YQ==\",\"Yg==\"]}\n");
   EXPECT_THAT(Cli({"score", "ab", "--per-token"}).out,
-              HasSubstr("\nPOSITION  empty NATS\n       0      2.0000\n       1      2.0000\n"));
+              HasSubstr("\nPOSITION  TOKEN  empty NATS\n       0  \"a\"        2.0000\n"
+                        "       1  \"b\"        2.0000\n"));
 }
 
 // ---- chat

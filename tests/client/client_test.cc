@@ -157,6 +157,11 @@ TEST_F(ClientTest, StatesAreDescribedComparedTracedAndDeletedByFilter) {
   const auto compared = client_->CompareStates("x", "states/x");
   ASSERT_TRUE(compared.ok()) << compared.status();
   EXPECT_TRUE(compared->identical());
+  v1::ProjectStatesRequest map;
+  for (int i = 0; i < 3; ++i) map.add_names("states/x");
+  const auto projected = client_->ProjectStates(map);
+  ASSERT_TRUE(projected.ok()) << projected.status();
+  EXPECT_EQ(projected->points_size(), 3);
   v1::GetLineageRequest lineage;
   lineage.set_name("states/x");
   ASSERT_TRUE(client_->GetLineage(lineage).ok());

@@ -137,8 +137,10 @@ struct FakeServer::Decoder : v1::DecodeService::Service {
     response->set_total_nats(bits * 0.5 * static_cast<double>(bytes));
     response->set_target_bytes(bytes);
     response->set_target_tokens(bytes);
-    for (int64_t i = 0; request->per_token() && i < bytes; ++i)
+    for (int64_t i = 0; request->per_token() && i < bytes; ++i) {
       response->add_token_nats(static_cast<float>(bits / 2));
+      response->add_token_bytes(request->target().text().substr(static_cast<size_t>(i), 1));
+    }
     return grpc::Status::OK;
   }
 

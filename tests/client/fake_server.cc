@@ -7,6 +7,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/server_builder.h"
 #include "tests/client/fake_decoder.h"
+#include "tests/client/fake_generator.h"
 #include "tests/client/fake_models.h"
 #include "tests/client/fake_states.h"
 
@@ -36,13 +37,15 @@ grpc::Status RetryLater(grpc::StatusCode code, int64_t delay_ms) {
 FakeServer::FakeServer()
     : models_service_(std::make_unique<Models>(*this)),
       states_service_(std::make_unique<States>(*this)),
-      decode_service_(std::make_unique<Decoder>(*this)) {
+      decode_service_(std::make_unique<Decoder>(*this)),
+      generation_service_(std::make_unique<Generator>(*this)) {
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
   builder.SetMaxReceiveMessageSize(16 << 20);
   builder.RegisterService(models_service_.get());
   builder.RegisterService(states_service_.get());
   builder.RegisterService(decode_service_.get());
+  builder.RegisterService(generation_service_.get());
   server_ = builder.BuildAndStart();
 }
 
@@ -161,6 +164,10 @@ std::vector<v1::DeleteStatesRequest> FakeServer::deletes() const {
   const std::lock_guard lock(mutex_);
   return deletes_;
 }
+std::vector<v1::ProjectStatesRequest> FakeServer::projections() const {
+  const std::lock_guard lock(mutex_);
+  return projections_;
+}
 std::vector<v1::ReloadModelRequest> FakeServer::reloads() const {
   const std::lock_guard lock(mutex_);
   return reloads_;
@@ -176,6 +183,14 @@ std::vector<FakeServer::Upload> FakeServer::uploads() const {
 std::vector<v1::DecodeBatchRequest> FakeServer::batch() const {
   const std::lock_guard lock(mutex_);
   return batch_;
+}
+std::vector<v1::GenerateStatesRequest> FakeServer::generations() const {
+  const std::lock_guard lock(mutex_);
+  return generations_;
+}
+std::vector<v1::EditStateRequest> FakeServer::edits() const {
+  const std::lock_guard lock(mutex_);
+  return edits_;
 }
 
 void FakeServer::SetFile(const std::string& bytes, const std::string& sha256,

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "dreamstate/v1/decode_service.grpc.pb.h"
+#include "dreamstate/v1/generation_service.grpc.pb.h"
 #include "dreamstate/v1/model_service.grpc.pb.h"
 #include "dreamstate/v1/state_service.grpc.pb.h"
 #include "google/protobuf/message.h"
@@ -71,10 +72,13 @@ class FakeServer {
   std::vector<v1::ListStatesRequest> lists() const;
   std::vector<v1::UpdateStateRequest> updates() const;
   std::vector<v1::DeleteStatesRequest> deletes() const;
+  std::vector<v1::ProjectStatesRequest> projections() const;
   std::vector<v1::ReloadModelRequest> reloads() const;
   std::vector<v1::DownloadStateRequest> downloads() const;
   std::vector<Upload> uploads() const;
   std::vector<v1::DecodeBatchRequest> batch() const;
+  std::vector<v1::GenerateStatesRequest> generations() const;
+  std::vector<v1::EditStateRequest> edits() const;
   std::map<std::string, v1::State> states() const;
   void AddState(const v1::State& state);
 
@@ -87,6 +91,7 @@ class FakeServer {
   struct Models;
   struct States;
   struct Decoder;
+  struct Generator;
 
   // Counts a call; an error when the next call is to fail.
   grpc::Status Begin();
@@ -110,10 +115,13 @@ class FakeServer {
   std::vector<v1::ListStatesRequest> lists_;
   std::vector<v1::UpdateStateRequest> updates_;
   std::vector<v1::DeleteStatesRequest> deletes_;
+  std::vector<v1::ProjectStatesRequest> projections_;
   std::vector<v1::ReloadModelRequest> reloads_;
   std::vector<v1::DownloadStateRequest> downloads_;
   std::vector<Upload> uploads_;
   std::vector<v1::DecodeBatchRequest> batch_;
+  std::vector<v1::GenerateStatesRequest> generations_;
+  std::vector<v1::EditStateRequest> edits_;
   std::string file_, file_sha256_, file_name_;
   std::string chat_template_;
   std::string pinned_;
@@ -124,6 +132,7 @@ class FakeServer {
   std::unique_ptr<Models> models_service_;
   std::unique_ptr<States> states_service_;
   std::unique_ptr<Decoder> decode_service_;
+  std::unique_ptr<Generator> generation_service_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };

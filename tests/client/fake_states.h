@@ -254,6 +254,26 @@ struct FakeServer::States : v1::StateService::Service {
     return grpc::Status::OK;
   }
 
+  // State i lies at (i, -i); the directions hold 0.75 and 0.125 of the variance.
+  grpc::Status ProjectStates(grpc::ServerContext*, const v1::ProjectStatesRequest* request,
+                             v1::ProjectStatesResponse* response) override {
+    if (grpc::Status status = fake.Begin(); !status.ok()) return status;
+    for (int i = 0; i < request->names_size(); ++i) {
+      v1::ProjectStatesResponse::Point* const point = response->add_points();
+      if (grpc::Status status = Find(request->names(i), point->mutable_state()); !status.ok())
+        return status;
+      point->set_x(i);
+      point->set_y(-i);
+    }
+    if (request->method() != v1::ProjectStatesRequest::T_SNE) {
+      response->add_explained_variance(0.75);
+      response->add_explained_variance(0.125);
+    }
+    const std::lock_guard lock(fake.mutex_);
+    fake.projections_.push_back(*request);
+    return grpc::Status::OK;
+  }
+
   // The whole of what is known, whatever was asked for.
   grpc::Status GetLineage(grpc::ServerContext*, const v1::GetLineageRequest* request,
                           v1::GetLineageResponse* response) override {

@@ -1,5 +1,6 @@
 // Every RPC answers each kind of malformed request with the right code and field path, and the
 // server goes on serving.
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -213,6 +214,45 @@ TEST_F(Malformed, NumbersOfStatesAndLineages) {
       good_compare, compare,
       BadNames<v1::CompareStatesRequest>(
           "second", [](auto& r, const std::string& name) { r.set_second(name); }));
+
+  const auto project = Unary<States, decltype(&States::ProjectStates), v1::ProjectStatesRequest,
+                             v1::ProjectStatesResponse>(*session_->states, &States::ProjectStates);
+  const auto good_project = [] {
+    v1::ProjectStatesRequest request;
+    for (int i = 0; i < 4; ++i) request.add_names(state_);
+    request.set_method(v1::ProjectStatesRequest::T_SNE);
+    request.set_perplexity(2);
+    request.set_seed(1);
+    request.add_layers(0);
+    return request;
+  };
+  ASSERT_TRUE(project(good_project()).ok());
+  Send<v1::ProjectStatesRequest>(
+      good_project, project,
+      BadNames<v1::ProjectStatesRequest>(
+          "names[2]", [](auto& r, const std::string& name) { r.set_names(2, name); }));
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  Send<v1::ProjectStatesRequest>(
+      good_project, project,
+      {{"no names", [](auto& r) { r.clear_names(); }, "names"},
+       {"two names", [](auto& r) { r.mutable_names()->DeleteSubrange(0, 2); }, "names"},
+       {"too many names",
+        [](auto& r) {
+          while (r.names_size() <= 2000) r.add_names(state_);
+        },
+        "names"},
+       {"unknown method",
+        [](auto& r) { r.set_method(static_cast<v1::ProjectStatesRequest::Method>(3)); }, "method"},
+       {"negative method",
+        [](auto& r) { r.set_method(static_cast<v1::ProjectStatesRequest::Method>(-1)); }, "method"},
+       {"perplexity too small", [](auto& r) { r.set_perplexity(1.5f); }, "perplexity"},
+       {"perplexity too large", [](auto& r) { r.set_perplexity(100.5f); }, "perplexity"},
+       {"perplexity of more states", [](auto& r) { r.set_perplexity(3.5f); }, "perplexity"},
+       {"perplexity NaN", [](auto& r) { r.set_perplexity(std::nanf("")); }, "perplexity"},
+       {"perplexity infinite", [=](auto& r) { r.set_perplexity(kInfinity); }, "perplexity"},
+       {"negative layer", [](auto& r) { r.add_layers(-1); }, "layers[1]"},
+       {"layer behind the last", [](auto& r) { r.add_layers(1 << 20); }, "layers[1]"},
+       {"layer twice", [](auto& r) { r.add_layers(0); }, "layers[1]"}});
 
   const auto lineage =
       Unary<States, decltype(&States::GetLineage), v1::GetLineageRequest, v1::GetLineageResponse>(

@@ -71,9 +71,9 @@ TEST_F(Malformed, BytesThatAreNoMessage) {
         "/dreamstate.v1.StateService/GetState", "/dreamstate.v1.StateService/UpdateState",
         "/dreamstate.v1.StateService/DeleteState", "/dreamstate.v1.StateService/DeleteStates",
         "/dreamstate.v1.StateService/DescribeState", "/dreamstate.v1.StateService/CompareStates",
-        "/dreamstate.v1.StateService/GetLineage", "/dreamstate.v1.StateService/MigrateState",
-        "/dreamstate.v1.StateService/DownloadState", "/dreamstate.v1.DecodeService/Decode",
-        "/dreamstate.v1.DecodeService/Score"}) {
+        "/dreamstate.v1.StateService/ProjectStates", "/dreamstate.v1.StateService/GetLineage",
+        "/dreamstate.v1.StateService/MigrateState", "/dreamstate.v1.StateService/DownloadState",
+        "/dreamstate.v1.DecodeService/Decode", "/dreamstate.v1.DecodeService/Score"}) {
     const grpc::Status status = SendBytes(*session_, method, "\x0a\x02\xff\xfe");
     EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT)
         << method << ": " << status.error_message();
