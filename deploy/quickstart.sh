@@ -198,6 +198,29 @@ run "dreamstate states show $saved"
 tell "" "It can be continued in turn:"
 run "dreamstate decode --from $saved --max-tokens 60 --top-k 8 --seed 3"
 
+heading "7. Generate a state that nobody has read"
+tell "The model comes with a diffusion transformer that has seen 67,360 states of 25" \
+  "kinds of text. It makes one of German manual pages, though the server has read" \
+  "none: what follows is the model going on from it."
+run "dreamstate states generate --of man_de --seed 5 --label quickstart --ttl 7d"
+german=$(state_after "")
+run "dreamstate decode --from $german --max-tokens 160 --top-k 8 --seed 1"
+
+heading "8. Edit: half way from the Python file to it"
+tell "The norm of every matrix is kept. The last line says how well each foresees" \
+  "the rest of the Python file: what is gone, and what is left."
+run "dreamstate states edit interpolate $python $german --fraction 0.5 --path spherical --label quickstart --ttl 7d"
+between=$(state_after "")
+run "dreamstate decode --from $between --max-tokens 120 --top-k 8 --seed 1"
+run "dreamstate score --file deploy/quickstart/basket-next.py --from $python --from $between --from $german"
+
+heading "9. Draw a map"
+tell "Four states of another kind, four more of this one: which lie together? Each" \
+  "letter is a state; the PNG and the page show it in colour, with what each point is."
+run "dreamstate states generate --of rust --samples 4 --seed 1 --label rust --label quickstart --ttl 7d"
+run "dreamstate states generate --of man_de --samples 4 --seed 2 --label man_de --label quickstart --ttl 7d"
+run "dreamstate states map --label quickstart --png $HOME_DIR/map.png --html $HOME_DIR/map.html --force"
+
 heading "Go on by hand"
 tell "The server keeps running. After these two lines" \
   "" \
@@ -210,5 +233,7 @@ tell "The server keeps running. After these two lines" \
   "  dreamstate decode --help                   see one command, with examples" \
   "  dreamstate states harvest YOUR_FILE.txt    keep a state of your own text" \
   "  dreamstate decode --from STATE 'And then'  continue it" \
+  "  dreamstate states generate --help          make states, from labels, texts and words" \
+  "  dreamstate states edit --help              interpolate, blend, project, translate, inpaint" \
   "  dreamstate chat --top-k 8                  talk, without hoping for sense" \
   "  ./deploy/quickstart.sh --stop              end the server; states stay"

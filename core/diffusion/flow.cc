@@ -66,7 +66,9 @@ class Predictor {
   const torch::ScalarType products_;
 };
 
-// Between two noises [G][K], token by token along the great circle, with the norm in between.
+// Between two noises [G][K], token by token along the great circle. Codes that the network does not
+// know well come from noise that is larger than noise is, and what lies between two of that would
+// be nothing that it knows: midway the norm is that of noise, at the ends their own.
 Tensor OnSphere(const Tensor& a, const Tensor& b, double fraction) {
   const Tensor norm_a = a.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
   const Tensor norm_b = b.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
@@ -78,7 +80,9 @@ Tensor OnSphere(const Tensor& a, const Tensor& b, double fraction) {
                                        torch::sin((1 - fraction) * angle) / sine);
   const Tensor weight_b =
       torch::where(parallel, torch::full_like(sine, fraction), torch::sin(fraction * angle) / sine);
-  const Tensor norm = (1 - fraction) * norm_a + fraction * norm_b;
+  const double midway = 4 * fraction * (1 - fraction);
+  const Tensor norm = (1 - midway) * ((1 - fraction) * norm_a + fraction * norm_b) +
+                      midway * std::sqrt(static_cast<double>(a.size(1)));
   return norm * (weight_a * a / norm_a + weight_b * b / norm_b);
 }
 

@@ -66,7 +66,7 @@ torch::Tensor Sample(const Dit& dit, const torch::Tensor& noise,
 struct EditOptions {
   int steps = 10;
   // The change begins at this time, in [0, 1).
-  double from_time = 0.4;
+  double from_time = 0;
   torch::ScalarType products = torch::kFloat;
   std::function<bool(int step)> on_step;
 };

@@ -50,7 +50,7 @@ struct TranslateRequest {
   const state::State* state = nullptr;  // outlives the call
   std::vector<StateCondition> from = {};
   std::vector<StateCondition> to = {};
-  double noise = 0.6;  // where the change begins, in (0, 1]
+  double noise = 1;  // where the change begins, in (0, 1]
   uint64_t seed = 0;
 };
 

@@ -22,7 +22,7 @@ constexpr int kMaxStates = 64;
 constexpr float kMaxWeight = 10;
 constexpr float kMaxScale = 4;
 constexpr float kProjectNoise = 0.1f;
-constexpr float kTranslateNoise = 0.6f;
+constexpr float kTranslateNoise = 1;
 
 absl::StatusOr<double> ReadWeight(const std::string& field, float value) {
   if (std::abs(value) <= kMaxWeight) return double{value};

@@ -42,6 +42,8 @@ struct Mixture {
 };
 const Mixture& Learned() {
   static const Mixture& mixture = *[] {
+    // So small a network only waits for a second thread.
+    torch::set_num_threads(1);
     auto* const made = new Mixture;
     made->dit.Initialise(1);
     const auto point = [](double a, double b) {

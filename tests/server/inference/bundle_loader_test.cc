@@ -3,8 +3,11 @@
 #include <memory>
 #include <utility>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/inference/state_dit.h"
 #include "tests/server/inference/published_models.h"
+#include "tests/support/random_state_dit.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate::server {
@@ -53,6 +56,61 @@ TEST_F(BundleLoaderTest, PackingEndsAtTheFirstYes) {
   asked = 0;
   EXPECT_TRUE(absl::IsCancelled(Load([&] { return ++asked == 2; })));
   EXPECT_EQ(asked, 2);
+}
+
+// A model with a state DiT.
+class StateDitLoaderTest : public BundleLoaderTest {
+ protected:
+  // The next version of model "a": the same backbone, and a state DiT of this seed for backbones of
+  // this configuration.
+  std::shared_ptr<const repository::Manifest> Publish(
+      uint64_t seed, const rwkv::Config& config = testing::ByteConfig(),
+      const std::vector<std::string>& labels = {"c", "go", "rust"}) {
+    const tensors::TensorSet backbone = testing::RandomBackbone(testing::ByteConfig(), 1);
+    const tensors::TensorSet dit = testing::RandomStateDit(config, {.seed = seed});
+    repository::Manifest manifest = *manifest_;
+    return std::make_shared<const repository::Manifest>(
+        repository::Repository::Create(directory_.path())
+            .value()
+            ->Publish(
+                std::move(manifest),
+                {{.kind = "backbone", .tensors = &backbone, .config = nlohmann::json::object()},
+                 {.kind = "state_dit",
+                  .tensors = &dit,
+                  .config = {{"labels", labels}, {"taps", {1}}}}})
+            .value());
+  }
+  absl::StatusOr<LoadedBundle> Load(const std::shared_ptr<const repository::Manifest>& manifest,
+                                    const BundleLoader::Shared& shared = {}) {
+    const auto bundle = loader_.Verify(manifest, shared, 0, {});
+    if (!bundle.ok()) return bundle.status();
+    return loader_.Load(
+        *bundle, shared, [] { return nullptr; }, [](VersionState) {}, {});
+  }
+};
+
+TEST_F(StateDitLoaderTest, AStateDitIsLoadedWithItsBackboneAndSharedWhileItIsTheSame) {
+  const LoadedBundle first = Load(Publish(1)).value();
+  ASSERT_NE(first.session->state_dit, nullptr);
+  EXPECT_EQ(first.session->state_dit->labels[2], "rust");
+  const BundleLoader::Shared shared = {.session = first.session, .parameters = first.parameters};
+  const LoadedBundle same = Load(Publish(1), shared).value();
+  EXPECT_EQ(same.session->state_dit, first.session->state_dit);
+  const LoadedBundle other = Load(Publish(2), shared).value();
+  EXPECT_EQ(other.session->weights, first.session->weights);
+  EXPECT_NE(other.session->state_dit, first.session->state_dit);
+  EXPECT_NE(other.session->state_dit->digest, first.session->state_dit->digest);
+  // The loaders' own model has none.
+  EXPECT_EQ(Load(manifest_).value().session->state_dit, nullptr);
+}
+
+TEST_F(StateDitLoaderTest, AStateDitThatDoesNotFitIsRefusedWithAReason) {
+  rwkv::Config wider = testing::ByteConfig();
+  wider.layers = 3;
+  EXPECT_THAT(std::string(Load(Publish(1, wider)).status().message()),
+              ::testing::HasSubstr("state_dit: its states are not of the backbone's shape"));
+  EXPECT_THAT(std::string(Load(Publish(1, testing::ByteConfig(), {"c"})).status().message()),
+              ::testing::HasSubstr("state_dit: config: expected 3 labels, found 1"));
 }
 
 }  // namespace
