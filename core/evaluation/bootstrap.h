@@ -14,7 +14,9 @@ namespace dreamstate::evaluation {
 // What one document adds to a ratio: bits and bytes, say.
 struct Sample {
   double sum = 0;
-  double weight = 0;  // >= 0
+  // Of one document it may be negative (bits that a state saves), of all together it should not be
+  // near 0.
+  double weight = 0;
 };
 using Group = std::vector<Sample>;
 
@@ -28,8 +30,8 @@ struct BootstrapOptions {
   uint64_t seed = 0;
 };
 
-// The mean over groups of (sum of sums / sum of weights); groups without weight are left out. 0
-// when none has any.
+// The mean over groups of (sum of sums / sum of weights); groups whose weights
+// sum to 0 or less are left out. 0 when all are.
 double MeanOf(std::span<const Group> groups);
 double MeanOf(const Group& group);
 

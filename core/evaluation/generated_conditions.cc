@@ -7,13 +7,13 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/evaluation/coded_state.h"
 #include "core/evaluation/generated_states.h"
 
 namespace dreamstate::evaluation {
 namespace {
 
 using diffusion::GenerateMode;
-using diffusion::StateCodec;
 
 // The separator, then the window.
 Reading From(state::State state, int32_t separator, std::list<Harvested>& made) {
@@ -27,18 +27,6 @@ std::vector<int32_t> ExcerptPrompt(int32_t separator, const std::vector<int32_t>
   context.insert(context.end(), excerpt.begin(), excerpt.end());
   context.push_back(separator);
   return context;
-}
-
-// The own state as the codec gives it back when the first `blocks` of a head are kept.
-state::State Coded(const StateCodec& codec, const state::State& state, int blocks) {
-  std::vector<float> code(static_cast<size_t>(codec.code_elements()));
-  codec.Encode(state.wkv, code);
-  const auto size = static_cast<size_t>(codec.token_size());
-  for (size_t token = 0; token < static_cast<size_t>(codec.tokens()); ++token) {
-    if (static_cast<int>(token) % codec.blocks() < blocks) continue;
-    std::fill_n(code.begin() + static_cast<ptrdiff_t>(token * size), size, 0.0f);
-  }
-  return codec.DecodeState(code);
 }
 
 // Sections of the usual table, of which only these rows stay.

@@ -182,9 +182,9 @@ class Measurement {
     const auto saved_bits = [this](const Group& samples) {
       return SavedBits{MeanOf(samples), IntervalOf(samples, options_.bootstrap)};
     };
-    const Group all = Samples(saved);
-    worth.saved = saved_bits(all);
-    worth.by_label = MeansByLabel(all);
+    worth.by_window = Samples(saved);
+    worth.saved = saved_bits(worth.by_window);
+    worth.by_label = MeansByLabel(worth.by_window);
     for (size_t d = 0; d < use_.distances.size(); ++d) {
       worth.by_distance.push_back(saved_bits(SamplesAt(saved, d)));
     }

@@ -62,6 +62,7 @@ struct StateWorth {
   double helped = 0;                   // share of windows, and of draws, that got cheaper
   std::vector<double> by_draw;         // [draws], bits saved per byte
   std::vector<double> by_label;        // [StateUse::labels], bits saved per byte
+  Group by_window;                     // [windows], bits saved (mean of the draws) and bytes
 };
 
 struct StateSection {

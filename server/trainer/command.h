@@ -27,7 +27,7 @@ Command MakeHarvestCommand(CLI::App& app);
 Command MakeStateDitCommand(CLI::App& app);
 // calibrate: a published generator gets its safety gate.
 Command MakeCalibrateCommand(CLI::App& app);
-// evaluate: a model is measured on a corpus.
+// evaluate: a model, or a data set of its states, is measured.
 Command MakeEvaluateCommand(CLI::App& app);
 
 }  // namespace dreamstate::trainer

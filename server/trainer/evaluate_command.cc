@@ -1,20 +1,19 @@
 #include <unistd.h>
 
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include "core/base/file.h"
 #include "core/base/status.h"
-#include "core/base/strings.h"
 #include "core/evaluation/state_use_picture.h"
 #include "core/picture/png.h"
 #include "server/trainer/command.h"
 #include "server/trainer/evaluate_backbone.h"
 #include "server/trainer/evaluate_state_dit.h"
+#include "server/trainer/evaluate_states_command.h"
+#include "server/trainer/output_file.h"
 #include "server/trainer/token_progress.h"
 
 namespace dreamstate::trainer {
@@ -57,21 +56,6 @@ struct Arguments {
   bool json = false;
 };
 
-// A file is put in place whole, which would take the place of a device or a pipe as well.
-absl::Status CheckIsFile(std::string_view flag, const std::string& path) {
-  if (path.empty()) return absl::OkStatus();
-  std::error_code error;
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (!folder.empty() && !std::filesystem::is_directory(folder, error)) {
-    return absl::NotFoundError(StrCat(flag, ": ", folder.string(), " is no directory"));
-  }
-  if (!std::filesystem::exists(path, error) || std::filesystem::is_regular_file(path, error)) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      StrCat(flag, ": expected a file or nothing there yet, found something else (", path, ")"));
-}
-
 training::Split SplitNamed(const std::string& name) {
   return name == "valid" ? training::Split::kValid : training::Split::kTest;
 }
@@ -83,8 +67,9 @@ absl::Status EvaluateDit(StateDitArguments& arguments) {
   options.state_options.windows.seed = arguments.seed;
   options.state_options.bootstrap.seed = arguments.seed;
   options.generated.seed = arguments.seed;
-  options.use = arguments.only != "fidelity";
-  options.fidelity = arguments.only != "use";
+  options.use = arguments.only.empty() || arguments.only == "use";
+  options.fidelity = arguments.only.empty() || arguments.only == "fidelity";
+  options.edits = arguments.only == "edits";
   DS_RETURN_IF_ERROR(CheckIsFile("--markdown", arguments.markdown));
   TokenProgress progress(std::cerr, isatty(STDERR_FILENO) == 1);
   options.progress = [&progress](std::string_view stage, int64_t done, int64_t total) {
@@ -129,8 +114,11 @@ void AddStateDit(CLI::App& evaluate, const std::shared_ptr<StateDitArguments>& a
   dit->add_option("--weights", arguments->weights, "Format of the backbone's weights")
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
       ->capture_default_str();
-  dit->add_option("--only", arguments->only, "One of the two measurements")
-      ->check(CLI::IsMember({"use", "fidelity"}));
+  dit->add_option(
+         "--only", arguments->only,
+         "One of the measurements; edits (projection, repair, inpainting, translation) are "
+         "made only when they are named")
+      ->check(CLI::IsMember({"use", "fidelity", "edits"}));
   AddWindowOptions(*dit, &options.state_options.windows);
   dit->add_option("--excerpt-tokens", options.generated.excerpt_tokens, "Tokens of an excerpt")
       ->check(CLI::Range(1, 1 << 16))
@@ -194,7 +182,7 @@ absl::Status Evaluate(Arguments& arguments) {
 Command MakeEvaluateCommand(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   EvaluateOptions& options = arguments->options;
-  CLI::App* evaluate = app.add_subcommand("evaluate", "Measure a model on a corpus");
+  CLI::App* evaluate = app.add_subcommand("evaluate", "Measure a model or its states on a corpus");
   evaluate->require_subcommand(1);
   CLI::App* backbone = evaluate->add_subcommand(
       "backbone", "Bits per byte by domain, and what initial states are worth");
@@ -231,7 +219,9 @@ Command MakeEvaluateCommand(CLI::App& app) {
                        "Write what states save by distance to this PNG file");
   const auto dit = std::make_shared<StateDitArguments>();
   AddStateDit(*evaluate, dit);
-  return {evaluate, [arguments, dit, backbone] {
+  const Command states = MakeEvaluateStatesCommand(*evaluate);
+  return {evaluate, [arguments, dit, backbone, states] {
+            if (states.app->parsed()) return states.run();
             return backbone->parsed() ? Evaluate(*arguments) : EvaluateDit(*dit);
           }};
 }

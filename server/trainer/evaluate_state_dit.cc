@@ -8,6 +8,7 @@
 #include "core/base/strings.h"
 #include "core/diffusion/state_generator.h"
 #include "core/evaluation/backbone.h"
+#include "core/evaluation/edited_conditions.h"
 #include "core/evaluation/fidelity.h"
 #include "core/evaluation/generated_conditions.h"
 #include "core/evaluation/reader.h"
@@ -70,7 +71,7 @@ std::string Heading(const StateDitEvaluation& result) {
 std::vector<evaluation::Table> TablesOf(const StateDitEvaluation& result,
                                         const EvaluateStateDitOptions& options) {
   std::vector<evaluation::Table> tables;
-  if (options.use) {
+  if (options.use || options.edits) {
     tables.push_back(evaluation::StateUseTable(result.use, options.state_options));
   }
   if (result.fidelity) {
@@ -126,6 +127,9 @@ absl::StatusOr<StateDitEvaluation> EvaluateStateDit(const EvaluateStateDitOption
               DS_ASSIGN_OR_RETURN(result.fidelity, evaluation::MeasureGeneratedFidelity(
                                                        sources, {.seed = generated.seed}));
             }
+            if (options.edits) {
+              return evaluation::MakeEditedConditions(sources, backbone.separator_token);
+            }
             if (!options.use) return std::vector<evaluation::ConditionSection>();
             return evaluation::MakeGeneratedConditions(sources, backbone.separator_token);
           }));
@@ -156,7 +160,8 @@ nlohmann::ordered_json StateDitJson(const StateDitEvaluation& result,
                                  {"fingerprint", result.fingerprint},
                                  {"parameters", result.parameters},
                                  {"numerics", result.numerics}};
-  if (options.use) json["states"] = evaluation::StateUseJson(result.use, options.state_options);
+  if (options.use || options.edits)
+    json["states"] = evaluation::StateUseJson(result.use, options.state_options);
   if (result.fidelity) {
     json["fidelity"] = {{"variance_share", result.fidelity->variance_share},
                         {"states", evaluation::FidelityJson(result.fidelity->rows)}};

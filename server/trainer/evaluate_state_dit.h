@@ -25,7 +25,8 @@ struct EvaluateStateDitOptions {
   rwkv::WeightFormat weights = rwkv::WeightFormat::kFloat32;
   int threads = 0;  // 0 = every processor
   evaluation::StateUseOptions state_options;
-  bool use = true, fidelity = true;        // what is measured
+  // What is measured. Edits are a table in place of use's.
+  bool use = true, fidelity = true, edits = false;
   evaluation::GeneratedOptions generated;  // labels and taps are the model's own
   evaluation::StageProgress progress = {};
 };

@@ -42,7 +42,8 @@ class StateDitTest : public ::testing::Test {
       const std::string_view kinds = *label == 'l' ? "abcdefgh " : "0123456789 ";
       for (int i = 0; i < 6; ++i) texts["train"].push_back({label, RandomText(draws, kinds, 90)});
       for (int i = 0; i < 2; ++i) texts["test"].push_back({label, RandomText(draws, kinds, 90)});
-      for (int i = 0; i < 2; ++i) texts["valid"].push_back({label, RandomText(draws, kinds, 90)});
+      // As many as a safety gate takes.
+      for (int i = 0; i < 13; ++i) texts["valid"].push_back({label, RandomText(draws, kinds, 90)});
     }
     texts["test"].push_back({"signs", RandomText(draws, "+-*/", 90)});
     std::filesystem::create_directories(directory_ / "corpus");
@@ -99,7 +100,7 @@ TEST_F(StateDitTest, TextsBecomeAPublishedGenerator) {
   const Result harvest = Harvest("--json");
   ASSERT_EQ(harvest.code, 0) << harvest.err;
   const auto report = nlohmann::json::parse(harvest.out);
-  EXPECT_EQ(report["states"], 2 * 21);
+  EXPECT_EQ(report["states"], 2 * 43);
   EXPECT_EQ(report["complete"], true);
   const std::string shown = Train("run");
   EXPECT_THAT(shown, AllOf(HasSubstr("4 states a step of 24"), HasSubstr("velocity loss"),
@@ -118,23 +119,43 @@ TEST_F(StateDitTest, TextsBecomeAPublishedGenerator) {
   const auto states = generator->Generate(std::span(&digits, 1), {.steps = 2}).value();
   EXPECT_TRUE(states[0].Validate().ok());
   EXPECT_EQ(states[0].shape.layers, 12);
+  ASSERT_NE(generator->gate(), nullptr);
+  const Result calibrated =
+      RunTrainer(StrCat("calibrate --repository '", directory_ / "models",
+                        "' --model tiny --states '", directory_ / "states", "'"));
+  EXPECT_EQ(calibrated.out, "published tiny version 3\n") << calibrated.err;
+  // On the same states it is the same gate.
+  EXPECT_EQ(repository->ReadVersion("tiny", 3)->Find("state_dit")->digest,
+            after.Find("state_dit")->digest);
 
   const std::string evaluate =
       StrCat("evaluate state-dit --repository '", directory_ / "models",
              "' --model tiny --threads 1 --corpus '", directory_ / "corpus",
              "' --position 64 --length 16 --label-documents 4 --windows 2 --draws 1 --steps 2 "
-             "--excerpt-tokens 8 --only use");
-  const Result table = RunTrainer(evaluate);
+             "--excerpt-tokens 8 --version 2 --only ");
+  const Result table = RunTrainer(evaluate + "use");
   EXPECT_EQ(table.code, 0) << table.err;
   EXPECT_THAT(table.out,
               AllOf(HasSubstr("tiny version 2, state DiT of"), HasSubstr("strongest 4 of 4 blocks"),
                     HasSubstr("mean, label "), HasSubstr("sample, 8 tokens of its own text")));
-  const Result json = RunTrainer(evaluate + " --json");
+  const Result json = RunTrainer(evaluate + "use --json");
   const auto figures = nlohmann::json::parse(json.out)["states"]["states"];
   // The codec loses nothing, whatever the state is worth.
   EXPECT_NEAR(figures["coded_4"]["saved"].get<double>(),
               figures["own_constant_shift"]["saved"].get<double>(), 0.02);
-  const Result none = RunTrainer(evaluate + " --version 1");
+  const Result edits = RunTrainer(evaluate + "edits --json");
+  EXPECT_EQ(edits.code, 0) << edits.err;
+  const auto edited = nlohmann::json::parse(edits.out)["states"]["states"];
+  EXPECT_EQ(edited["own_coded"]["saved"], figures["coded_4"]["saved"]);
+  for (const char* id : {"projected_0.1", "noised", "repaired_label_0.5", "soup_projected",
+                         "layers_mean", "layers_inpainted", "translated_1"}) {
+    EXPECT_TRUE(edited.contains(id)) << id;
+  }
+  // The model has one head.
+  EXPECT_FALSE(edited.contains("heads_inpainted"));
+  const Result none =
+      RunTrainer(StrCat("evaluate state-dit --repository '", directory_ / "models",
+                        "' --model tiny --version 1 --corpus '", directory_ / "corpus", "'"));
   EXPECT_EQ(none.code, 1);
   EXPECT_THAT(none.err, HasSubstr("tiny version 1: expected a state DiT, found none"));
 }
