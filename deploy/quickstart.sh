@@ -215,11 +215,11 @@ run "dreamstate decode --from $between --max-tokens 120 --top-k 8 --seed 1"
 run "dreamstate score --file deploy/quickstart/basket-next.py --from $python --from $between --from $german"
 
 heading "9. Draw a map"
-tell "Four states of another kind, four more of this one: which lie together? Each" \
+tell "Four states of each of two kinds: which lie together? Each" \
   "letter is a state; the PNG and the page show it in colour, with what each point is."
-run "dreamstate states generate --of rust --samples 4 --seed 1 --label rust --label quickstart --ttl 7d"
-run "dreamstate states generate --of man_de --samples 4 --seed 2 --label man_de --label quickstart --ttl 7d"
-run "dreamstate states map --label quickstart --png $HOME_DIR/map.png --html $HOME_DIR/map.html --force"
+run "dreamstate states generate --of rust --samples 4 --seed 1 --label rust --label generated --ttl 7d"
+run "dreamstate states generate --of man_de --samples 4 --seed 2 --label man_de --label generated --ttl 7d"
+run "dreamstate states map --label generated --png $HOME_DIR/map.png --html $HOME_DIR/map.html --force"
 
 heading "Go on by hand"
 tell "The server keeps running. After these two lines" \
