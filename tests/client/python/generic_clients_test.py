@@ -12,6 +12,7 @@ SERVICES = {
     "dreamstate.v1.ModelService",
     "dreamstate.v1.StateService",
     "dreamstate.v1.DecodeService",
+    "dreamstate.v1.GenerationService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1alpha.ServerReflection",
 }
