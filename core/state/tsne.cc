@@ -131,7 +131,9 @@ double Forces(const Vector& affinities, Axis& x, Axis& y) {
   for (size_t i = 0; i < n; ++i) {
     const double* const affinity = &affinities[i * n];
     const double own_x = at_x[i], own_y = at_y[i];
+#ifndef __clang__  // which does not know it, and needs it less
 #pragma GCC ivdep
+#endif
     for (size_t j = 0; j < n; ++j) {
       const double dx = at_x[j] - own_x, dy = at_y[j] - own_y;
       const double near = 1 / (1 + dx * dx + dy * dy);
