@@ -44,9 +44,9 @@ absl::Status CheckSampling(const std::string& field, const GenerationPlan& plan)
 Result GenerateOne(Editing& editing, const std::shared_ptr<const StateDit>& dit,
                    const diffusion::StateRequest& request,
                    const diffusion::GenerateOptions& options) {
-  DS_ASSIGN_OR_RETURN(
-      std::vector<state::State> made,
-      editing.context().serving.diffusion->Generate(dit, std::span(&request, 1), options, editing.wanted()));
+  DS_ASSIGN_OR_RETURN(std::vector<state::State> made,
+                      editing.context().serving.diffusion->Generate(dit, std::span(&request, 1),
+                                                                    options, editing.wanted()));
   return std::move(made[0]);
 }
 

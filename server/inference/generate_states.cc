@@ -194,7 +194,8 @@ class Generation {
   absl::StatusOr<std::vector<state::State>> Draw(std::span<const diffusion::StateRequest> requests,
                                                  diffusion::GenerateOptions options) {
     const absl::Time start = context_.serving.clock->Now();
-    auto made = context_.serving.diffusion->Generate(plan_.dit, requests, options, [this] { return Wanted(); });
+    auto made = context_.serving.diffusion->Generate(plan_.dit, requests, options,
+                                                     [this] { return Wanted(); });
     compute_ += context_.serving.clock->Now() - start;
     return made;
   }
