@@ -64,6 +64,14 @@ function(dreamstate_precompile target)
   endif()
 endfunction()
 
+# dreamstate_precompiled_with(<target> <other>): uses what <other> precompiled; both are compiled with the same options.
+function(dreamstate_precompiled_with target other)
+  target_precompile_headers(${target} REUSE_FROM ${other})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -fpch-preprocess)
+  endif()
+endfunction()
+
 # dreamstate_glue(<target>): code that waits for files, networks and people, and takes longest to compile. -O3 would double
 # that and be felt by nobody.
 function(dreamstate_glue target)
