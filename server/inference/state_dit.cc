@@ -66,11 +66,13 @@ absl::Status SelfTest(const StateDit& dit) {
 }  // namespace
 
 absl::StatusOr<int> StateDit::FindLabel(std::string_view label) const {
+  // A label without a name was not trained.
   const auto found = std::ranges::find(labels, label);
-  if (found != labels.end()) return static_cast<int>(found - labels.begin());
-  std::vector<std::string> known(
-      labels.begin(),
-      labels.begin() + static_cast<ptrdiff_t>(std::min(labels.size(), kNamedLabels)));
+  if (!label.empty() && found != labels.end()) return static_cast<int>(found - labels.begin());
+  std::vector<std::string> known;
+  for (const std::string& one : labels) {
+    if (!one.empty() && known.size() < kNamedLabels) known.push_back(one);
+  }
   return absl::InvalidArgumentError(
       StrCat("expected a label that the state DiT was trained with (", absl::StrJoin(known, ", "),
              known.size() < labels.size() ? ", ..." : "", "), found \"", label, "\""));

@@ -22,7 +22,7 @@ struct StateDitPublication {
   std::string repository;
   std::string model;
   std::string backbone;             // its fingerprint
-  std::vector<std::string> labels;  // that it knows, by index
+  std::vector<std::string> labels;  // that it knows, by index; "" = not trained
   std::vector<int> taps;            // layers that its texts are read from
   nlohmann::json metrics = nlohmann::json::object();
   int64_t step = 0;
