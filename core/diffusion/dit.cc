@@ -113,6 +113,8 @@ std::vector<Dit::Parameter> Dit::ParametersOf(const DitSizes& s) {
   }
   list.push_back({"out.modulation", {2 * d, d}, 0, 0, true});
   constant("out.modulation.bias", {2 * d}, 0);
+  // What tells the network which of the two is asked for.
+  if (s.tuned) constant("tuned", {d}, 0);
   std::stable_partition(list.begin(), list.end(), [](const Parameter& p) { return p.decay; });
   return list;
 }
@@ -225,7 +227,9 @@ Tensor Dit::Forward(const Tensor& z, const Tensor& t, const DitCondition& condit
   const Tensor time =
       Linear(torch::silu(Linear(TimeFeatures(t).to(products), Get("time.in"), Get("time.in.bias"))),
              Get("time.out"), Get("time.out.bias"));
-  const Tensor pooled = torch::silu(time + label + text.mean(1));
+  Tensor told = time + label + text.mean(1);
+  if (condition.tuned) told = told + Get("tuned").to(products);
+  const Tensor pooled = torch::silu(told);
   const Tensor registers =
       Get("registers").unsqueeze(0).expand({b, sizes_.registers, d}).to(products);
   Tensor x = torch::cat({tokens, registers, label.unsqueeze(1), text}, 1);
@@ -267,6 +271,14 @@ std::vector<tensors::Tensor> Dit::Export(const Tensor& flat,
   return list;
 }
 
+void Dit::CopyFrom(const Dit& other) {
+  const torch::NoGradGuard no_gradients;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (parameters_[i].name == "tuned" && !other.sizes_.tuned) continue;
+    leaves_[i].detach().copy_(other.Get(parameters_[i].name));
+  }
+}
+
 absl::StatusOr<std::unique_ptr<Dit>> Dit::Load(const tensors::TensorSet& set,
                                                torch::Device device) {
   constexpr int64_t kAny = -1;
@@ -306,6 +318,7 @@ absl::StatusOr<std::unique_ptr<Dit>> Dit::Load(const tensors::TensorSet& set,
   sizes.mlp = static_cast<int>(mlp2 / 2);
   sizes.layers = 0;
   while (set.Find(StrCat("dit.", Block(sizes.layers), "qkv")) != nullptr) ++sizes.layers;
+  sizes.tuned = set.Find("dit.tuned") != nullptr;
   DS_RETURN_IF_ERROR(WithPrefix("state DiT", CheckSizes(sizes)));
   auto dit = std::make_unique<Dit>(sizes, device);
   const torch::NoGradGuard no_gradients;

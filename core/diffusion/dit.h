@@ -25,6 +25,9 @@ struct DitCondition {
   torch::Tensor label;        // [B] int64; DitSizes::labels = none
   torch::Tensor text;         // [B][T][activation_width]; undefined = no text for any
   torch::Tensor text_length;  // [B] int64, tokens of `text` that count; 0 = none
+  // The code that helps most instead of the expected one, from noise alone (t = 0); needs
+  // DitSizes::tuned.
+  bool tuned = false;
 
   // Neither label nor text.
   static DitCondition None(const DitSizes& sizes, int64_t samples, torch::Device device);
@@ -45,6 +48,8 @@ class Dit {
   // Initial values; the random ones drawn from `seed`. A new model predicts zero, the mean state.
   void Initialise(uint64_t seed);
   void RequireGradients(bool wanted);
+  // Takes the values of another of the same sizes, which may lack the mode `tuned`.
+  void CopyFrom(const Dit& other);
 
   // z [B][G][K], t [B] in [0, 1] (1 = no noise) -> [B][G][K] fp32. Matrix products run in
   // `products` (bf16 or fp32).

@@ -17,6 +17,7 @@ struct DitSizes {
   int labels = 0;
   int activation_width = 0;  // of a text's token
   int text_tokens = 8;       // that a text becomes
+  bool tuned = false;        // has learned the mode `tuned` (core/diffusion/dit.h)
 
   int tokens() const { return state_heads * blocks; }  // G
 };

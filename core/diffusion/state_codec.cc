@@ -7,6 +7,7 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/diffusion/codes.h"
 
 namespace dreamstate::diffusion {
 namespace {
@@ -139,19 +140,35 @@ void StateCodec::Encode(std::span<const float> wkv, std::span<float> code) const
 
 void StateCodec::Decode(std::span<const float> code, std::span<float> wkv) const {
   const torch::NoGradGuard no_gradients;
-  const int64_t n = shape_.head_size, heads = int64_t{shape_.layers} * shape_.heads;
   const int64_t count = static_cast<int64_t>(code.size()) / code_elements();
-  const Tensor all = View(code, {count, heads, blocks_, n / 2, n / 2});
-  const Tensor out = View(wkv, {count, heads, n, n});
-  const Tensor mean = View(mean_, {heads, n, n}), values = View(values_, {heads, n, n});
-  const Tensor keys = View(keys_, {heads, n, n}).transpose(-1, -2);
-  const Tensor scale = View(scale_, {heads, blocks_, 1, 1});
+  const CodeDecoder decoder(*this, torch::kCPU);
+  const Tensor all = View(code, {count, tokens(), token_size()});
+  const Tensor out =
+      View(wkv, {count, shape_.layers, shape_.heads, shape_.head_size, shape_.head_size});
   for (int64_t begin = 0; begin < count; begin += kBatch) {
     const int64_t size = std::min(kBatch, count - begin);
-    const Tensor blocks = torch::zeros({size, heads, kBlocksOfAHead, n / 2, n / 2});
-    blocks.narrow(2, 0, blocks_).copy_(all.narrow(0, begin, size) * scale);
-    out.narrow(0, begin, size).copy_(values.matmul(FromBlocks(blocks, n / 2)).matmul(keys) + mean);
+    out.narrow(0, begin, size).copy_(decoder.Decode(all.narrow(0, begin, size)));
   }
+}
+
+CodeDecoder::CodeDecoder(const StateCodec& codec, torch::Device device) : shape_(codec.shape()) {
+  const int64_t n = shape_.head_size, heads = int64_t{shape_.layers} * shape_.heads;
+  mean_ = View(codec.mean_, {heads, n, n}).to(device);
+  values_ = View(codec.values_, {heads, n, n}).to(device);
+  keys_ = View(codec.keys_, {heads, n, n}).transpose(-1, -2).to(device);
+  scale_ = View(codec.scale_, {heads, codec.blocks(), 1, 1}).to(device);
+}
+
+Tensor CodeDecoder::Decode(const Tensor& code) const {
+  const int64_t n = shape_.head_size, heads = int64_t{shape_.layers} * shape_.heads;
+  const int64_t count = code.size(0), left_out = kBlocksOfAHead - scale_.size(1);
+  Tensor blocks = code.reshape({count, heads, scale_.size(1), n / 2, n / 2}) * scale_;
+  if (left_out > 0) {
+    blocks = torch::cat(
+        {blocks, torch::zeros({count, heads, left_out, n / 2, n / 2}, blocks.options())}, 2);
+  }
+  return (values_.matmul(FromBlocks(blocks, n / 2)).matmul(keys_) + mean_)
+      .view({count, shape_.layers, shape_.heads, n, n});
 }
 
 state::State StateCodec::DecodeState(std::span<const float> code) const {

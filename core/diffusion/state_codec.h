@@ -55,6 +55,8 @@ class StateCodec {
   // The mean shift vectors [L][2][D].
   std::span<const float> shift() const { return shift_; }
 
+  friend class CodeDecoder;
+
  private:
   StateCodec(const state::Shape& shape, int blocks);
 

@@ -40,6 +40,9 @@ class Generator : public StateGenerator {
       std::span<const StateRequest> requests, const GenerateOptions& options) const override {
     if (requests.empty()) return std::vector<state::State>();
     DS_RETURN_IF_ERROR(CheckSteps(options));
+    if (options.mode == GenerateMode::kTuned && !dit_->sizes().tuned) {
+      return FieldError("mode", "expected SAMPLE or MEAN: this state DiT has not learned TUNED");
+    }
     for (size_t i = 0; i < requests.size(); ++i) {
       DS_RETURN_IF_ERROR(WithFieldPrefix(Check(requests[i]), StrCat("requests[", i, "]")));
       if (requests[i].noise != requests[0].noise) {
@@ -47,7 +50,8 @@ class Generator : public StateGenerator {
       }
     }
     return CatchingTorch([&]() -> absl::StatusOr<std::vector<state::State>> {
-      const int steps = options.mode == GenerateMode::kMean ? 1 : options.steps;
+      const bool tuned = options.mode == GenerateMode::kTuned;
+      const int steps = options.mode == GenerateMode::kSample ? options.steps : 1;
       Told told(options, steps);
       std::vector<Tensor> noise;
       for (const StateRequest& request : requests) {
@@ -55,7 +59,9 @@ class Generator : public StateGenerator {
       }
       std::vector<const std::vector<StateCondition>*> conditions;
       for (const StateRequest& request : requests) conditions.push_back(&request.conditions);
-      const Tensor code = Sample(*dit_, torch::cat(noise), Conditions(conditions),
+      std::vector<WeightedCondition> told_conditions = Conditions(conditions);
+      for (WeightedCondition& one : told_conditions) one.condition.tuned = tuned;
+      const Tensor code = Sample(*dit_, torch::cat(noise), told_conditions,
                                  {.steps = steps,
                                   .solver = options.solver,
                                   .from_time = 1 - requests[0].noise,

@@ -57,6 +57,7 @@ struct TranslateRequest {
 enum class GenerateMode {
   kSample,  // the flow from noise
   kMean,    // one step from noise: E[state | condition]
+  kTuned,   // one step from noise: what saves most bits of a text that fits the condition
 };
 
 struct GenerateOptions {

@@ -106,6 +106,16 @@ std::vector<ConditionSection> MakeGeneratedConditions(
   add("text_sample", StrCat("sample, ", excerpt), text, kSample, 1);
   add("both_mean", "mean, both", both, kMean, 1);
   add("both_sample", "sample, both", both, kSample, 1);
+  const bool tuned = sources->generator.sizes().tuned;
+  constexpr auto kTuned = GenerateMode::kTuned;
+  if (tuned) {
+    add("label_tuned", "tuned, label", label, kTuned, 1);
+    add("text_tuned", StrCat("tuned, ", excerpt), text, kTuned, 1);
+    add("both_tuned", "tuned, both", both, kTuned, 1);
+    add("none_tuned", "tuned, nothing told", {}, kTuned, 1);
+    add("wrong_label_tuned", "tuned, another label", {.label = true, .others = true}, kTuned, 1);
+    add("wrong_text_tuned", "tuned, another text", {.text = true, .others = true}, kTuned, 1);
+  }
   add("none_mean", "mean, nothing told", {}, kMean, 1);
   add("wrong_label_mean", "mean, another label", {.label = true, .others = true}, kMean, 1);
   add("wrong_text_mean", "mean, another text", {.text = true, .others = true}, kMean, 1);
@@ -130,6 +140,11 @@ std::vector<ConditionSection> MakeGeneratedConditions(
        }});
   add("label_mean_prompt", "mean, label, then the excerpt", label, kMean, 1, true);
   add("both_mean_prompt", "mean, both, then the excerpt", both, kMean, 1, true);
+  if (tuned) {
+    add("label_tuned_prompt", "tuned, label, then the excerpt", label, kTuned, 1, true);
+    add("text_tuned_prompt", "tuned, excerpt, then the excerpt", text, kTuned, 1, true);
+    add("both_tuned_prompt", "tuned, both, then the excerpt", both, kTuned, 1, true);
+  }
   sections.push_back(std::move(section));
   return sections;
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/base/draws.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/status.h"
@@ -14,6 +15,8 @@
 
 namespace dreamstate::training {
 namespace {
+
+constexpr uint32_t kExcerptStream = 0x45584352;  // "EXCR"; the substream is the split and document
 
 using Json = nlohmann::json;
 constexpr Split kSplits[] = {Split::kTrain, Split::kValid, Split::kTest};
@@ -136,6 +139,19 @@ absl::StatusOr<std::vector<int32_t>> Integers(const tensors::TensorSet& set, con
 
 bool operator==(const StateDatasetInfo& a, const StateDatasetInfo& b) {
   return Serialize(a) == Serialize(b);
+}
+
+std::vector<int64_t> ExcerptStarts(const StateDatasetInfo& info, Split split, int64_t document,
+                                   int64_t tokens) {
+  std::vector<int64_t> starts;
+  const int64_t room = tokens - info.excerpt_tokens;
+  if (room < 0 || info.excerpt_tokens == 0) return starts;
+  Draws draws(info.seed, kExcerptStream,
+              static_cast<uint32_t>(split) << 28 | static_cast<uint32_t>(document));
+  for (int excerpt = 0; excerpt < info.excerpts; ++excerpt) {
+    starts.push_back(static_cast<int64_t>(draws.Below(static_cast<uint32_t>(room + 1))));
+  }
+  return starts;
 }
 
 absl::StatusOr<StateDataset> StateDataset::Create(const std::string& directory,

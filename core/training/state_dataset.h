@@ -48,6 +48,11 @@ struct StateDatasetInfo {
   friend bool operator==(const StateDatasetInfo& a, const StateDatasetInfo& b);
 };
 
+// The first tokens of a document's excerpts in its text of so many tokens; empty when it is too
+// short for one, or the data set has none.
+std::vector<int64_t> ExcerptStarts(const StateDatasetInfo& info, Split split, int64_t document,
+                                   int64_t tokens);
+
 // What a state was read from.
 struct StateOrigin {
   int32_t label = 0;

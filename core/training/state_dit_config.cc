@@ -47,6 +47,14 @@ ConfigKeys Keys(StateDitConfig* c, std::string* precision) {
         NumberKey("noise_share", &learner.flow.noise_share, 0, 1, "states at time 0, pure noise"),
         NumberKey("ema_decay", &learner.ema_decay, 0, 0.999999,
                   "of the average of the weights, which is what is published")}},
+      {"tuning",
+       {FlagKey("wanted", &c->tuning.wanted,
+                "learn the mode `tuned` through the frozen backbone, going on with the state DiT "
+                "of publish.model"),
+        TextKey("corpus", &c->tuning.corpus, {}, "directory that the states were harvested from"),
+        WholeKey("tokens", &c->tuning.tokens, 2, 1 << 14, "that each state has to help with"),
+        NumberKey("flow_weight", &learner.flow_weight, 0, 1e6,
+                  "of the flow loss beside their cross entropy")}},
       {"batch", {WholeKey("rows", &c->rows, 1, 1 << 16, "states a step")}},
       {"optimiser", Joined({ScheduleKeys(&c->schedule), OptimiserKeys(&learner.optimiser)})},
       {"checkpoint", CheckpointKeys(&c->checkpoint)},
@@ -72,6 +80,10 @@ absl::StatusOr<StateDitConfig> ParseStateDitConfig(std::string_view source, std:
   if (!config.publish.repository.empty() && config.publish.model.empty()) {
     return absl::InvalidArgumentError(
         StrCat(source, ": publish.model: expected the model whose state DiT it is, found none"));
+  }
+  if (config.tuning.wanted && (config.tuning.corpus.empty() || config.publish.repository.empty())) {
+    return absl::InvalidArgumentError(
+        StrCat(source, ": tuning: expected tuning.corpus and publish.repository with it"));
   }
   return config;
 }
@@ -99,7 +111,8 @@ Run MakeRun(const StateDitConfig& config, const std::string& directory) {
     DS_RETURN_IF_ERROR(text.status());
     DS_ASSIGN_OR_RETURN(const StateDitConfig begun, ParseStateDitConfig(path, *text));
     return CheckSameConfig(SerializeStateDitConfig(begun), now,
-                           {"/seed", "/dit", "/codec", "/data", "/batch"}, {"/data/states"});
+                           {"/seed", "/dit", "/codec", "/data", "/tuning", "/batch"},
+                           {"/data/states", "/tuning/corpus"});
   };
   run.directory = directory;
   return run;

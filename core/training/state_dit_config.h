@@ -22,6 +22,12 @@ struct StateDitConfig : LoopConfig {
   std::string states;  // directory of the data set
   StateConditionShares shares;
   int rows = 64;  // states a step
+  // The mode `tuned` is learned, and the state DiT that the published model has is gone on with.
+  struct Tuning {
+    bool wanted = false;
+    std::string corpus;  // directory that the data set was made of
+    int tokens = 128;    // of the window that each state has to help with
+  } tuning;
   int validation_states_per_label = 8;
 };
 

@@ -11,12 +11,16 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/diffusion/codes.h"
 #include "core/diffusion/dit.h"
 #include "core/diffusion/flow.h"
 #include "core/diffusion/state_codec.h"
 #include "core/tensors/import.h"
 #include "core/tensors/safetensors.h"
+#include "core/training/backbone.h"
+#include "core/training/fork_on_torch.h"
 #include "core/training/learner_parts.h"
+#include "core/training/loss.h"
 #include "core/training/optimiser.h"
 
 namespace dreamstate::training {
@@ -79,6 +83,7 @@ absl::StatusOr<diffusion::StateCodec> FitCodec(const StateRecords& records, int6
 
 absl::StatusOr<diffusion::StateCodec> ReadOrFitCodec(const StateRecords& records,
                                                      const StateDitOptions& options) {
+  if (options.initial != nullptr) return diffusion::StateCodec::Load(*options.initial);
   if (!options.codec.empty()) {
     const auto set = tensors::ReadSafetensors(options.codec);
     if (set.ok()) return diffusion::StateCodec::Load(*set);
@@ -92,6 +97,43 @@ absl::StatusOr<diffusion::StateCodec> ReadOrFitCodec(const StateRecords& records
   }
   return codec;
 }
+
+// The frozen backbone, which says what a made state is worth.
+class Judge {
+ public:
+  Judge(const BackboneSizes& sizes, const diffusion::StateCodec& codec, torch::Device device,
+        torch::ScalarType products, int threads)
+      : pool_(threads, ForkOnTorch),
+        backbone_(sizes, device, torch::kFloat, pool_),
+        decoder_(codec, device),
+        products_(products) {
+    const state::Shape& shape = codec.shape();
+    shift_ = torch::tensor(std::vector<float>(codec.shift().begin(), codec.shift().end()))
+                 .view({1, shape.layers, 2, shape.width})
+                 .to(device);
+  }
+  absl::Status Load(const tensors::TensorSet& set) {
+    backbone_.RequireGradients(false);
+    return backbone_.Load(set);
+  }
+  int vocab() const { return backbone_.sizes().vocab; }
+
+  // code [B][G][K], tokens [B][T] and targets [B * T], -1 = not scored -> logits of the scored ones
+  // [M][V], behind the codes' states with the mean shift vectors.
+  Tensor Logits(const Tensor& code, const Tensor& tokens, const Tensor& scored) const {
+    const BackboneState initial = {.shift = shift_.expand({code.size(0), -1, -1, -1}).contiguous(),
+                                   .wkv = decoder_.Decode(code)};
+    const Tensor hidden = backbone_.Forward(tokens, initial, products_).hidden.flatten(0, 1);
+    return backbone_.Head(hidden.index_select(0, scored), products_);
+  }
+
+ private:
+  kernels::ThreadPool pool_;
+  Backbone backbone_;
+  const diffusion::CodeDecoder decoder_;
+  const torch::ScalarType products_;
+  Tensor shift_;
+};
 
 class StateDitLearner : public Learner {
  public:
@@ -108,6 +150,20 @@ class StateDitLearner : public Learner {
                    {dit_.decayed(), 0, dit_.values().numel() - dit_.decayed()}) {
     dit_.Initialise(options.seed);
     average_ = dit_.values().clone();
+    options_.initial = options_.backbone = nullptr;  // need not outlive the call
+  }
+
+  // Both may be null.
+  absl::Status Begin(const diffusion::Dit* initial, const tensors::TensorSet* backbone,
+                     int threads) {
+    if (initial != nullptr) {
+      dit_.CopyFrom(*initial);
+      average_.copy_(dit_.values());
+    }
+    if (backbone == nullptr) return absl::OkStatus();
+    DS_ASSIGN_OR_RETURN(const BackboneSizes sizes, SizesOf(*backbone));
+    judge_ = std::make_unique<Judge>(sizes, codec_, device_, products_, threads);
+    return judge_->Load(*backbone);
   }
 
   // Reads every state as its code and every excerpt's activations.
@@ -165,9 +221,15 @@ class StateDitLearner : public Learner {
       dit_.gradients().zero_();
       const Tensor code = Codes(batch);
       const Tensor t = diffusion::DrawTimes(options_.flow, batch.rows, device_);
-      const Tensor loss =
-          diffusion::FlowLoss(dit_, code, torch::randn_like(code), t, Condition(batch), products_)
-              .mean();
+      const diffusion::DitCondition condition = Condition(batch);
+      Tensor loss =
+          diffusion::FlowLoss(dit_, code, torch::randn_like(code), t, condition, products_).mean();
+      if (judge_ != nullptr) {
+        const Scored scored = ScoredOf(batch);
+        const Tensor logits = TunedLogits(condition, torch::randn_like(code), scored);
+        loss = CrossEntropy(logits, scored.targets, static_cast<double>(scored.targets.size(0))) +
+               options_.flow_weight * loss;
+      }
       loss.backward();
       const Tensor sums = torch::stack({loss.detach(), dit_.gradients().norm()}).cpu();
       const float* values = sums.const_data_ptr<float>();
@@ -194,6 +256,11 @@ class StateDitLearner : public Learner {
       const Tensor noise =
           diffusion::SampleNoise(dit_.sizes(), options_.seed, batch.row.front().record, batch.rows)
               .to(device_);
+      if (judge_ != nullptr) {
+        EvaluationResult out = EvaluateTuned(batch, noise);
+        dit_.values().copy_(trained);
+        return out;
+      }
       Tensor sum = torch::zeros({batch.rows}, code.options());
       for (const double time : kTimes) {
         sum +=
@@ -243,6 +310,80 @@ class StateDitLearner : public Learner {
   std::string device() const override { return DeviceName(device_, products_); }
 
  private:
+  // The tokens of a batch that are scored.
+  struct Scored {
+    Tensor tokens;   // [B][T]
+    Tensor at;       // [M] of B * T
+    Tensor targets;  // [M]
+    Tensor row;      // [M]
+  };
+  Scored ScoredOf(const Batch& batch) const {
+    std::vector<int64_t> at, targets, row;
+    for (size_t i = 0; i < batch.targets.size(); ++i) {
+      if (batch.targets[i] < 0) continue;
+      at.push_back(static_cast<int64_t>(i));
+      targets.push_back(batch.targets[i]);
+      row.push_back(static_cast<int64_t>(i) / batch.tokens);
+    }
+    const std::vector<int64_t> inputs(batch.inputs.begin(), batch.inputs.end());
+    return {.tokens = ToDevice(inputs).view({batch.rows, batch.tokens}),
+            .at = ToDevice(at),
+            .targets = ToDevice(targets),
+            .row = ToDevice(row)};
+  }
+
+  Tensor TunedLogits(diffusion::DitCondition condition, const Tensor& noise,
+                     const Scored& scored) const {
+    condition.tuned = true;
+    const Tensor code =
+        dit_.Forward(noise, torch::zeros({noise.size(0)}, noise.options()), condition, products_);
+    return judge_->Logits(code, scored.tokens, scored.at);
+  }
+
+  EvaluationResult EvaluateTuned(const Batch& batch, const Tensor& noise) const {
+    const Scored scored = ScoredOf(batch);
+    const Tensor logits = TunedLogits(Condition(batch), noise, scored).to(torch::kFloat);
+    const Tensor nll =
+        -torch::log_softmax(logits, -1).gather(1, scored.targets.unsqueeze(1)).squeeze(1);
+    const auto by_row = [&](const Tensor& values) {
+      return torch::zeros({batch.rows}, torch::kDouble)
+          .index_add_(0, scored.row.cpu(), values.to(torch::kCPU, torch::kDouble));
+    };
+    const Tensor sums = by_row(nll), counts = by_row(torch::ones_like(nll));
+    const Tensor right = by_row(logits.argmax(1).eq(scored.targets));
+    EvaluationResult out;
+    for (int row = 0; row < batch.rows; ++row) {
+      out.row_nll.push_back(sums[row].item<double>());
+      out.row_scored.push_back(static_cast<int64_t>(counts[row].item<double>()));
+      out.row_correct.push_back(static_cast<int64_t>(right[row].item<double>()));
+      out.nll += out.row_nll.back();
+      out.scored += out.row_scored.back();
+      out.correct += out.row_correct.back();
+    }
+    return out;
+  }
+
+  // Tokens are there when, and only when, a backbone reads them.
+  absl::Status CheckTokens(const Batch& batch) const {
+    const size_t tokens =
+        static_cast<size_t>(batch.rows) * static_cast<size_t>(std::max(batch.tokens, 0));
+    if ((tokens > 0) != (judge_ != nullptr) || batch.inputs.size() != tokens ||
+        batch.targets.size() != tokens) {
+      return absl::InvalidArgumentError("batch: expected rows x tokens for a backbone to read");
+    }
+    bool any = judge_ == nullptr;
+    for (size_t i = 0; i < tokens; ++i) {
+      any = any || batch.targets[i] >= 0;
+      if (batch.inputs[i] < 0 || batch.inputs[i] >= judge_->vocab() || batch.targets[i] < -1 ||
+          batch.targets[i] >= judge_->vocab()) {
+        return absl::InvalidArgumentError(
+            StrCat("batch: expected tokens in [0, ", judge_->vocab(), ")"));
+      }
+    }
+    return any ? absl::OkStatus()
+               : absl::InvalidArgumentError("batch: expected targets to score, found none");
+  }
+
   absl::Status Check(const Batch& batch) const {
     if (batch.rows < 1 || batch.row.size() != static_cast<size_t>(batch.rows)) {
       return absl::InvalidArgumentError("batch: expected at least one row");
@@ -260,7 +401,7 @@ class StateDitLearner : public Learner {
                    row.record));
       }
     }
-    return absl::OkStatus();
+    return CheckTokens(batch);
   }
 
   Tensor ToDevice(const std::vector<int64_t>& values) const {
@@ -299,15 +440,16 @@ class StateDitLearner : public Learner {
   }
 
   const std::shared_ptr<const StateRecords> records_;
-  const StateDitOptions options_;
+  StateDitOptions options_;
   const diffusion::StateCodec codec_;
   const torch::Device device_;
   const torch::ScalarType products_;
   diffusion::Dit dit_;
   AdamW optimiser_;
-  Tensor average_;   // of the values
-  Tensor codes_;     // [states][G][K] f16
-  Tensor excerpts_;  // [documents * E][T][activation width] f16
+  std::unique_ptr<Judge> judge_;  // null: the mode `tuned` is not learned
+  Tensor average_;                // of the values
+  Tensor codes_;                  // [states][G][K] f16
+  Tensor excerpts_;               // [documents * E][T][activation width] f16
 };
 
 }  // namespace
@@ -315,7 +457,7 @@ class StateDitLearner : public Learner {
 absl::StatusOr<std::unique_ptr<Learner>> MakeStateDitLearner(
     std::shared_ptr<const StateRecords> records, const StateDitOptions& options) {
   DS_ASSIGN_OR_RETURN(const torch::Device device, ChooseDevice(options.device, Ranks()));
-  UseThreads(options.threads);
+  const int threads = UseThreads(options.threads);
   return Guarded([&]() -> absl::StatusOr<std::unique_ptr<Learner>> {
     DS_ASSIGN_OR_RETURN(diffusion::StateCodec codec, ReadOrFitCodec(*records, options));
     if (codec.shape() != records->info().shape) {
@@ -329,9 +471,23 @@ absl::StatusOr<std::unique_ptr<Learner>> MakeStateDitLearner(
     sizes.token_size = codec.token_size();
     sizes.labels = static_cast<int>(records->info().labels.size());
     sizes.activation_width = records->info().activation_width();
+    std::unique_ptr<diffusion::Dit> initial;
+    if (options.initial != nullptr) {
+      DS_ASSIGN_OR_RETURN(initial, diffusion::Dit::Load(*options.initial, device));
+      const diffusion::DitSizes& found = initial->sizes();
+      if (found.tokens() != sizes.tokens() || found.token_size != sizes.token_size ||
+          found.labels != sizes.labels || found.activation_width != sizes.activation_width) {
+        return absl::InvalidArgumentError(
+            StrCat("the state DiT to begin from: expected one for the states, ", sizes.labels,
+                   " labels and excerpts of ", records->dataset().directory()));
+      }
+      sizes = found;
+    }
+    sizes.tuned = sizes.tuned || options.backbone != nullptr;
     DS_RETURN_IF_ERROR(diffusion::CheckSizes(sizes));
     auto learner = std::make_unique<StateDitLearner>(std::move(records), options, sizes,
                                                      std::move(codec), device);
+    DS_RETURN_IF_ERROR(learner->Begin(initial.get(), options.backbone, threads));
     DS_RETURN_IF_ERROR(learner->ReadData());
     return std::unique_ptr<Learner>(std::move(learner));
   });

@@ -5,7 +5,6 @@
 #include <span>
 #include <utility>
 
-#include "core/base/draws.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/diffusion/text_activations.h"
@@ -25,7 +24,6 @@ using training::StateDataset;
 using training::StateDatasetInfo;
 
 constexpr Split kSplits[] = {Split::kTrain, Split::kValid, Split::kTest};
-constexpr uint32_t kExcerptStream = 0x45584352;  // "EXCR"; the substream is the split and document
 
 // What becomes a shard.
 struct Content {
@@ -155,12 +153,10 @@ class Harvester {
     std::vector<std::vector<int32_t>> texts;
     for (size_t i = begin; i < end; ++i) {
       const Document& document = corpus_.documents(split)[i];
-      const int64_t room = document.tokens - info_.excerpt_tokens;
-      if (room < 0 || info_.excerpts == 0 || info_.excerpt_tokens == 0) continue;
-      Draws draws(info_.seed, kExcerptStream,
-                  static_cast<uint32_t>(split) << 28 | static_cast<uint32_t>(i));
-      for (int excerpt = 0; excerpt < info_.excerpts; ++excerpt) {
-        const auto at = static_cast<int64_t>(draws.Below(static_cast<uint32_t>(room + 1)));
+      const std::vector<int64_t> starts =
+          training::ExcerptStarts(info_, split, static_cast<int64_t>(i), document.tokens);
+      if (starts.empty()) continue;
+      for (const int64_t at : starts) {
         texts.push_back(Tokens(split, document, at, at + info_.excerpt_tokens));
         report->tokens += info_.excerpt_tokens + 1;
       }

@@ -3,16 +3,19 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/repository/repository.h"
 #include "core/training/ranks.h"
 #include "core/training/run_config.h"
 #include "core/training/state_dit_config.h"
 #include "core/training/state_dit_gate.h"
 #include "core/training/state_dit_learner.h"
+#include "core/training/tuning_source.h"
 #include "server/trainer/command.h"
 #include "server/trainer/publish_state_dit.h"
 #include "server/trainer/run_arguments.h"
@@ -43,6 +46,42 @@ absl::Status PrintConfig(const RunArguments& arguments) {
   return absl::OkStatus();
 }
 
+// By index; those that only validation and test documents have do not get a name.
+std::vector<std::string> TrainedLabels(const training::StateDatasetInfo& info) {
+  std::vector<std::string> labels = info.labels;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (!info.trained[i]) labels[i].clear();
+  }
+  return labels;
+}
+
+struct Data {
+  std::unique_ptr<training::BatchSource> source;
+  std::vector<training::Batch> validation;
+};
+
+absl::StatusOr<Data> OpenData(const training::StateDitConfig& config,
+                              const std::shared_ptr<const training::StateRecords>& records) {
+  Data data;
+  if (!config.tuning.wanted) {
+    DS_ASSIGN_OR_RETURN(data.source, training::MakeStateSource(records, config.rows, config.shares,
+                                                               config.learner.seed));
+    data.validation =
+        training::HeldOutStates(*records, config.rows, config.validation_states_per_label);
+    return data;
+  }
+  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const training::Corpus> corpus,
+                      training::Corpus::Open(config.tuning.corpus));
+  const training::TuningOptions options = {.rows = config.rows,
+                                           .tokens = config.tuning.tokens,
+                                           .shares = config.shares,
+                                           .seed = config.learner.seed};
+  DS_ASSIGN_OR_RETURN(data.source, training::MakeTuningSource(records, corpus, options));
+  data.validation =
+      training::HeldOutWindows(*records, *corpus, options, config.validation_states_per_label);
+  return data;
+}
+
 absl::Status Train(const RunArguments& arguments) {
   IgnoreBrokenPipes();
   DS_ASSIGN_OR_RETURN(const training::Ranks ranks, training::RanksFromEnvironment());
@@ -53,18 +92,28 @@ absl::Status Train(const RunArguments& arguments) {
   TrainingDisplay display(std::cout, isatty(STDOUT_FILENO) != 0);
   DS_ASSIGN_OR_RETURN(const training::StateDataset dataset,
                       training::StateDataset::Open(config.states));
+  tensors::TensorSet backbone, published;
   if (!config.publish.repository.empty()) {
     // What a run would find out only after hours.
-    DS_RETURN_IF_ERROR(WithPrefix(
-        "publish",
-        FindBackbone(config.publish.repository, config.publish.model, dataset.info().backbone)
-            .status()));
+    const auto manifest =
+        FindBackbone(config.publish.repository, config.publish.model, dataset.info().backbone);
+    if (!manifest.ok()) return WithPrefix("publish", manifest.status());
+    if (config.tuning.wanted) {
+      DS_ASSIGN_OR_RETURN(const auto repository,
+                          repository::Repository::Open(config.publish.repository));
+      DS_ASSIGN_OR_RETURN(backbone, repository->LoadComponent(*manifest, "backbone"));
+      config.learner.backbone = &backbone;
+      if (manifest->Find("state_dit") == nullptr) {
+        return absl::FailedPreconditionError(
+            "tuning: expected a version with a state DiT to go on with, found none");
+      }
+      DS_ASSIGN_OR_RETURN(published, repository->LoadComponent(*manifest, "state_dit"));
+      config.learner.initial = &published;
+    }
   }
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<const training::StateRecords> records,
                       training::StateRecords::Read(dataset));
-  DS_ASSIGN_OR_RETURN(
-      const std::unique_ptr<training::BatchSource> source,
-      training::MakeStateSource(records, config.rows, config.shares, config.learner.seed));
+  DS_ASSIGN_OR_RETURN(const Data data, OpenData(config, records));
   DS_RETURN_IF_ERROR(MakeDirectories(arguments.run));
   config.learner.codec = arguments.run + "/codec.safetensors";
   display.Note(StrCat("reading ", records->all().size(), " states"));
@@ -73,8 +122,7 @@ absl::Status Train(const RunArguments& arguments) {
   training::Run run = training::MakeRun(config, arguments.run);
   run.labels = static_cast<int>(records->info().labels.size());
   if (config.validation.every_steps > 0) {
-    run.validation =
-        training::HeldOutStates(*records, config.rows, config.validation_states_per_label);
+    run.validation = data.validation;
   }
   display.Note(absl::StrFormat("%d parameters on %s, %d states a step of %d, %d steps",
                                learner->parameters(), learner->device(), config.rows,
@@ -90,17 +138,18 @@ absl::Status Train(const RunArguments& arguments) {
                                {.repository = config.publish.repository,
                                 .model = config.publish.model,
                                 .backbone = dataset.info().backbone,
-                                .labels = dataset.info().labels,
+                                .labels = TrainedLabels(dataset.info()),
                                 .taps = dataset.info().taps,
                                 .metrics = metrics,
                                 .step = step,
                                 .allow_losing_components = config.publish.allow_losing_components});
       },
       .describe =
-          [](const training::Validation& validation) {
-            return absl::StrFormat("%.4f velocity loss", validation.loss);
+          [tuned = config.tuning.wanted](const training::Validation& validation) {
+            return tuned ? TrainingSession::DescribeTokens(validation)
+                         : absl::StrFormat("%.4f velocity loss", validation.loss);
           }};
-  return RunTraining(run, *learner, *source, session, display);
+  return RunTraining(run, *learner, *data.source, session, display);
 }
 
 }  // namespace

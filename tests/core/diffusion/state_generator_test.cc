@@ -50,6 +50,26 @@ class StateGeneratorTest : public ::testing::Test {
   std::vector<tensors::Tensor> tensors_;
 };
 
+TEST_F(StateGeneratorTest, TunedStatesNeedAStateDitThatLearnedThem) {
+  const StateRequest request = {.conditions = {{.label = 1, .text = {}}}};
+  const auto untuned =
+      Load().value()->Generate(std::span(&request, 1), {.mode = GenerateMode::kTuned});
+  EXPECT_EQ(untuned.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(untuned.status().message()), HasSubstr("mode"));
+  // Its vector is all that a tuned state differs by: of zeros, it is the mean one.
+  std::vector<float> tuned(32, 0.0f);
+  tensors_.push_back({.name = "dit.tuned",
+                      .dtype = tensors::DType::kF32,
+                      .shape = {32},
+                      .data = std::as_bytes(std::span(tuned))});
+  const auto made = [&](GenerateMode mode) {
+    return Load().value()->Generate(std::span(&request, 1), {.mode = mode}).value()[0].wkv;
+  };
+  EXPECT_EQ(made(GenerateMode::kTuned), made(GenerateMode::kMean));
+  std::fill(tuned.begin(), tuned.end(), 1.0f);
+  EXPECT_NE(made(GenerateMode::kTuned), made(GenerateMode::kMean));
+}
+
 TEST_F(StateGeneratorTest, SameSeedSameStatesWhateverIsMadeWithThem) {
   const auto generator = Load().value();
   std::vector<StateRequest> requests = {{.conditions = {{.label = 0, .text = {}}}},

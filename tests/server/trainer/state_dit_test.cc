@@ -201,6 +201,40 @@ TEST_F(StateDitTest, AKilledRunRepeatsTheUninterruptedOne) {
   EXPECT_THAT(other.Errors(), HasSubstr("dit.layers: expected 1 as the run began with, found 2"));
 }
 
+TEST_F(StateDitTest, TheModeTunedIsLearnedOnTopOfAPublishedGenerator) {
+  ASSERT_EQ(Harvest().code, 0);
+  Train("run");
+  config_["steps"] = 60;
+  config_["dit"] = nlohmann::json::object();  // the published one's
+  config_["optimiser"] = {{"lr", 3e-3}, {"warmup_steps", 1}};
+  config_["validation"]["every_steps"] = 30;
+  config_["tuning"] = {
+      {"wanted", true}, {"corpus", directory_ / "corpus"}, {"tokens", 16}, {"flow_weight", 0.1}};
+  EXPECT_THAT(Train("tuned"), AllOf(HasSubstr("nats a token"), HasSubstr("version 3 at step 60")));
+  std::vector<double> validated;
+  std::istringstream lines(ReadAll(directory_ / "tuned/log.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const auto json = nlohmann::json::parse(line);
+    if (json["event"] == "validation") validated.push_back(json["loss"]);
+  }
+  ASSERT_GE(validated.size(), 2u);
+  EXPECT_LT(validated.back(), validated.front());
+  const auto repository = repository::Repository::Open(directory_ / "models").value();
+  const repository::Manifest manifest = repository->ReadVersion("tiny", 3).value();
+  // "signs" has no training document.
+  EXPECT_EQ(manifest.Find("state_dit")->config["labels"],
+            nlohmann::json({"digits", "letters", ""}));
+  const auto set = repository->LoadComponent(manifest, "state_dit").value();
+  const auto generator = diffusion::StateGenerator::Load(set, /*bf16=*/false).value();
+  const diffusion::StateRequest digits = {.conditions = {{.label = 0, .text = {}}}};
+  const auto states =
+      generator->Generate(std::span(&digits, 1), {.mode = diffusion::GenerateMode::kTuned});
+  EXPECT_TRUE(states->front().Validate().ok());
+  // What is missing is said.
+  config_["tuning"].erase("corpus");
+  EXPECT_THAT(Train("none", 1), HasSubstr("tuning.corpus"));
+}
+
 TEST_F(StateDitTest, WhatDoesNotFitIsSaidBeforeTheFirstStep) {
   ASSERT_EQ(Harvest().code, 0);
   const auto message = [&](auto change) {
