@@ -120,9 +120,9 @@ class BackboneLearner : public Learner {
       std::vector<std::pair<int, BackboneState>> kept;  // first row, final states
       ForEachPiece(share.batch, [&](int first, int rows) {
         Backbone::Result result = Run(share.batch, first, rows);
-        const Scored scored_rows = Select(share.batch, first, rows, result.hidden);
-        const Tensor part = CrossEntropy(backbone_.Head(scored_rows.hidden, products_),
-                                         scored_rows.targets, std::max(scored, 1.0));
+        const ScoredPositions positions = FindScored(share.batch, first, rows, device_);
+        const Tensor part = CrossEntropy(backbone_.Head(Hidden(result, positions), products_),
+                                         positions.targets, std::max(scored, 1.0));
         part.backward();
         loss.add_(part.detach());
         kept.emplace_back(first, BackboneState{result.final_state.shift.detach(),
@@ -160,34 +160,15 @@ class BackboneLearner : public Learner {
       const Tensor sums = torch::zeros({3, batch.rows}, torch::kDouble);
       ForEachPiece(share.batch, [&](int first, int rows) {
         const Backbone::Result result = Run(share.batch, first, rows);
-        const Scored scored = Select(share.batch, first, rows, result.hidden);
-        const Tensor logits = backbone_.Head(scored.hidden, products_).to(torch::kFloat);
-        const Tensor picked =
-            torch::log_softmax(logits, -1).gather(1, scored.targets.unsqueeze(1)).squeeze(1);
-        const Tensor correct = logits.argmax(1).eq(scored.targets);
-        const auto by_row = [&](const Tensor& values) {
-          return torch::zeros({rows}, torch::TensorOptions().device(device_).dtype(torch::kDouble))
-              .index_add_(0, scored.row, values.to(torch::kDouble));
-        };
+        const ScoredPositions scored = FindScored(share.batch, first, rows, device_);
         const Tensor piece =
-            torch::stack({by_row(-picked), by_row(torch::ones_like(picked)), by_row(correct)})
-                .cpu();
+            ScoreRows(backbone_.Head(Hidden(result, scored), products_), scored, rows);
         for (int row = 0; row < rows; ++row) {
           sums.select(1, share.rows[first + row]).copy_(piece.select(1, row));
         }
       });
       if (group_ != nullptr) group_->Sum(sums);
-      EvaluationResult out;
-      const auto values = sums.accessor<double, 2>();
-      for (int row = 0; row < batch.rows; ++row) {
-        out.row_nll.push_back(values[0][row]);
-        out.row_scored.push_back(static_cast<int64_t>(values[1][row]));
-        out.row_correct.push_back(static_cast<int64_t>(values[2][row]));
-        out.nll += out.row_nll.back();
-        out.scored += out.row_scored.back();
-        out.correct += out.row_correct.back();
-      }
-      return out;
+      return ResultOf(sums);
     });
   }
 
@@ -272,27 +253,10 @@ class BackboneLearner : public Learner {
                          {rows, batch.tokens}, torch::kInt);
     return view.to(torch::TensorOptions().device(device_).dtype(torch::kLong));
   }
-  // The positions that have a target: the others need no logits.
-  struct Scored {
-    Tensor hidden;   // [M][D]
-    Tensor targets;  // [M]
-    Tensor row;      // [M]: of the piece
-  };
-  Scored Select(const Batch& batch, int first, int rows, const Tensor& hidden) const {
-    std::vector<int64_t> at, targets, row;
-    const int64_t begin = int64_t{first} * batch.tokens;
-    for (int64_t i = 0; i < int64_t{rows} * batch.tokens; ++i) {
-      if (batch.targets[begin + i] < 0) continue;
-      at.push_back(i);
-      targets.push_back(batch.targets[begin + i]);
-      row.push_back(i / batch.tokens);
-    }
-    const auto to_device = [this](const std::vector<int64_t>& values) {
-      return torch::tensor(values, torch::kLong).to(device_);
-    };
-    Tensor flat = hidden.flatten(0, 1);
-    if (static_cast<int64_t>(at.size()) < flat.size(0)) flat = flat.index_select(0, to_device(at));
-    return {.hidden = flat, .targets = to_device(targets), .row = to_device(row)};
+  // Of the positions that are scored [M][D].
+  static Tensor Hidden(const Backbone::Result& result, const ScoredPositions& scored) {
+    const Tensor flat = result.hidden.flatten(0, 1);
+    return scored.at.size(0) < flat.size(0) ? flat.index_select(0, scored.at) : flat;
   }
 
   Backbone::Result Run(const Batch& batch, int first, int rows) const {

@@ -1,5 +1,7 @@
 #include "core/training/loss.h"
 
+#include <vector>
+
 namespace dreamstate::training {
 namespace {
 
@@ -42,6 +44,48 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
 
 Tensor CrossEntropy(const Tensor& logits, const Tensor& targets, double scored) {
   return CrossEntropyFunction::apply(logits, targets, scored);
+}
+
+ScoredPositions FindScored(const Batch& batch, int first, int rows, torch::Device device) {
+  std::vector<int64_t> at, targets, row;
+  const int64_t begin = int64_t{first} * batch.tokens;
+  for (int64_t i = 0; i < int64_t{rows} * batch.tokens; ++i) {
+    if (batch.targets[begin + i] < 0) continue;
+    at.push_back(i);
+    targets.push_back(batch.targets[begin + i]);
+    row.push_back(i / batch.tokens);
+  }
+  const auto to_device = [device](const std::vector<int64_t>& values) {
+    return torch::tensor(values, torch::kLong).to(device);
+  };
+  return {.at = to_device(at), .targets = to_device(targets), .row = to_device(row)};
+}
+
+Tensor ScoreRows(const Tensor& logits, const ScoredPositions& scored, int rows) {
+  const Tensor whole = logits.to(torch::kFloat);
+  const Tensor picked =
+      torch::log_softmax(whole, -1).gather(1, scored.targets.unsqueeze(1)).squeeze(1);
+  const Tensor correct = whole.argmax(1).eq(scored.targets);
+  const auto by_row = [&](const Tensor& values) {
+    return torch::zeros({rows},
+                        torch::TensorOptions().device(logits.device()).dtype(torch::kDouble))
+        .index_add_(0, scored.row, values.to(torch::kDouble));
+  };
+  return torch::stack({by_row(-picked), by_row(torch::ones_like(picked)), by_row(correct)}).cpu();
+}
+
+EvaluationResult ResultOf(const Tensor& of_rows) {
+  EvaluationResult out;
+  const auto values = of_rows.accessor<double, 2>();
+  for (int64_t row = 0; row < of_rows.size(1); ++row) {
+    out.row_nll.push_back(values[0][row]);
+    out.row_scored.push_back(static_cast<int64_t>(values[1][row]));
+    out.row_correct.push_back(static_cast<int64_t>(values[2][row]));
+    out.nll += out.row_nll.back();
+    out.scored += out.row_scored.back();
+    out.correct += out.row_correct.back();
+  }
+  return out;
 }
 
 }  // namespace dreamstate::training

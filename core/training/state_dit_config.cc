@@ -50,7 +50,7 @@ ConfigKeys Keys(StateDitConfig* c, std::string* precision) {
       {"tuning",
        {FlagKey("wanted", &c->tuning.wanted,
                 "learn the mode `tuned` through the frozen backbone, going on with the state DiT "
-                "of publish.model"),
+                "of publish.model, whose sizes and codec it keeps"),
         TextKey("corpus", &c->tuning.corpus, {}, "directory that the states were harvested from"),
         WholeKey("tokens", &c->tuning.tokens, 2, 1 << 14, "that each state has to help with"),
         NumberKey("flow_weight", &learner.flow_weight, 0, 1e6,

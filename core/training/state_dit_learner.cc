@@ -99,10 +99,10 @@ absl::StatusOr<diffusion::StateCodec> ReadOrFitCodec(const StateRecords& records
 }
 
 // The frozen backbone, which says what a made state is worth.
-class Judge {
+class FrozenBackbone {
  public:
-  Judge(const BackboneSizes& sizes, const diffusion::StateCodec& codec, torch::Device device,
-        torch::ScalarType products, int threads)
+  FrozenBackbone(const BackboneSizes& sizes, const diffusion::StateCodec& codec,
+                 torch::Device device, torch::ScalarType products, int threads)
       : pool_(threads, ForkOnTorch),
         backbone_(sizes, device, torch::kFloat, pool_),
         decoder_(codec, device),
@@ -118,13 +118,13 @@ class Judge {
   }
   int vocab() const { return backbone_.sizes().vocab; }
 
-  // code [B][G][K], tokens [B][T] and targets [B * T], -1 = not scored -> logits of the scored ones
-  // [M][V], behind the codes' states with the mean shift vectors.
-  Tensor Logits(const Tensor& code, const Tensor& tokens, const Tensor& scored) const {
+  // code [B][G][K], tokens [B][T] and positions [M] of B * T -> their logits [M][V], read behind
+  // the codes' states with the mean shift vectors.
+  Tensor Logits(const Tensor& code, const Tensor& tokens, const Tensor& at) const {
     const BackboneState initial = {.shift = shift_.expand({code.size(0), -1, -1, -1}).contiguous(),
                                    .wkv = decoder_.Decode(code)};
     const Tensor hidden = backbone_.Forward(tokens, initial, products_).hidden.flatten(0, 1);
-    return backbone_.Head(hidden.index_select(0, scored), products_);
+    return backbone_.Head(hidden.index_select(0, at), products_);
   }
 
  private:
@@ -162,8 +162,8 @@ class StateDitLearner : public Learner {
     }
     if (backbone == nullptr) return absl::OkStatus();
     DS_ASSIGN_OR_RETURN(const BackboneSizes sizes, SizesOf(*backbone));
-    judge_ = std::make_unique<Judge>(sizes, codec_, device_, products_, threads);
-    return judge_->Load(*backbone);
+    reader_ = std::make_unique<FrozenBackbone>(sizes, codec_, device_, products_, threads);
+    return reader_->Load(*backbone);
   }
 
   // Reads every state as its code and every excerpt's activations.
@@ -224,9 +224,9 @@ class StateDitLearner : public Learner {
       const diffusion::DitCondition condition = Condition(batch);
       Tensor loss =
           diffusion::FlowLoss(dit_, code, torch::randn_like(code), t, condition, products_).mean();
-      if (judge_ != nullptr) {
-        const Scored scored = ScoredOf(batch);
-        const Tensor logits = TunedLogits(condition, torch::randn_like(code), scored);
+      if (reader_ != nullptr) {
+        const ScoredPositions scored = FindScored(batch, 0, batch.rows, device_);
+        const Tensor logits = TunedLogits(batch, condition, torch::randn_like(code), scored);
         loss = CrossEntropy(logits, scored.targets, static_cast<double>(scored.targets.size(0))) +
                options_.flow_weight * loss;
       }
@@ -256,8 +256,10 @@ class StateDitLearner : public Learner {
       const Tensor noise =
           diffusion::SampleNoise(dit_.sizes(), options_.seed, batch.row.front().record, batch.rows)
               .to(device_);
-      if (judge_ != nullptr) {
-        EvaluationResult out = EvaluateTuned(batch, noise);
+      if (reader_ != nullptr) {
+        const ScoredPositions scored = FindScored(batch, 0, batch.rows, device_);
+        const EvaluationResult out = ResultOf(
+            ScoreRows(TunedLogits(batch, Condition(batch), noise, scored), scored, batch.rows));
         dit_.values().copy_(trained);
         return out;
       }
@@ -310,74 +312,31 @@ class StateDitLearner : public Learner {
   std::string device() const override { return DeviceName(device_, products_); }
 
  private:
-  // The tokens of a batch that are scored.
-  struct Scored {
-    Tensor tokens;   // [B][T]
-    Tensor at;       // [M] of B * T
-    Tensor targets;  // [M]
-    Tensor row;      // [M]
-  };
-  Scored ScoredOf(const Batch& batch) const {
-    std::vector<int64_t> at, targets, row;
-    for (size_t i = 0; i < batch.targets.size(); ++i) {
-      if (batch.targets[i] < 0) continue;
-      at.push_back(static_cast<int64_t>(i));
-      targets.push_back(batch.targets[i]);
-      row.push_back(static_cast<int64_t>(i) / batch.tokens);
-    }
-    const std::vector<int64_t> inputs(batch.inputs.begin(), batch.inputs.end());
-    return {.tokens = ToDevice(inputs).view({batch.rows, batch.tokens}),
-            .at = ToDevice(at),
-            .targets = ToDevice(targets),
-            .row = ToDevice(row)};
-  }
-
-  Tensor TunedLogits(diffusion::DitCondition condition, const Tensor& noise,
-                     const Scored& scored) const {
+  // [M][V] behind the states of mode `tuned`.
+  Tensor TunedLogits(const Batch& batch, diffusion::DitCondition condition, const Tensor& noise,
+                     const ScoredPositions& scored) const {
     condition.tuned = true;
     const Tensor code =
         dit_.Forward(noise, torch::zeros({noise.size(0)}, noise.options()), condition, products_);
-    return judge_->Logits(code, scored.tokens, scored.at);
-  }
-
-  EvaluationResult EvaluateTuned(const Batch& batch, const Tensor& noise) const {
-    const Scored scored = ScoredOf(batch);
-    const Tensor logits = TunedLogits(Condition(batch), noise, scored).to(torch::kFloat);
-    const Tensor nll =
-        -torch::log_softmax(logits, -1).gather(1, scored.targets.unsqueeze(1)).squeeze(1);
-    const auto by_row = [&](const Tensor& values) {
-      return torch::zeros({batch.rows}, torch::kDouble)
-          .index_add_(0, scored.row.cpu(), values.to(torch::kCPU, torch::kDouble));
-    };
-    const Tensor sums = by_row(nll), counts = by_row(torch::ones_like(nll));
-    const Tensor right = by_row(logits.argmax(1).eq(scored.targets));
-    EvaluationResult out;
-    for (int row = 0; row < batch.rows; ++row) {
-      out.row_nll.push_back(sums[row].item<double>());
-      out.row_scored.push_back(static_cast<int64_t>(counts[row].item<double>()));
-      out.row_correct.push_back(static_cast<int64_t>(right[row].item<double>()));
-      out.nll += out.row_nll.back();
-      out.scored += out.row_scored.back();
-      out.correct += out.row_correct.back();
-    }
-    return out;
+    const std::vector<int64_t> inputs(batch.inputs.begin(), batch.inputs.end());
+    return reader_->Logits(code, ToDevice(inputs).view({batch.rows, batch.tokens}), scored.at);
   }
 
   // Tokens are there when, and only when, a backbone reads them.
   absl::Status CheckTokens(const Batch& batch) const {
     const size_t tokens =
         static_cast<size_t>(batch.rows) * static_cast<size_t>(std::max(batch.tokens, 0));
-    if ((tokens > 0) != (judge_ != nullptr) || batch.inputs.size() != tokens ||
+    if ((tokens > 0) != (reader_ != nullptr) || batch.inputs.size() != tokens ||
         batch.targets.size() != tokens) {
       return absl::InvalidArgumentError("batch: expected rows x tokens for a backbone to read");
     }
-    bool any = judge_ == nullptr;
+    bool any = reader_ == nullptr;
     for (size_t i = 0; i < tokens; ++i) {
       any = any || batch.targets[i] >= 0;
-      if (batch.inputs[i] < 0 || batch.inputs[i] >= judge_->vocab() || batch.targets[i] < -1 ||
-          batch.targets[i] >= judge_->vocab()) {
+      if (batch.inputs[i] < 0 || batch.inputs[i] >= reader_->vocab() || batch.targets[i] < -1 ||
+          batch.targets[i] >= reader_->vocab()) {
         return absl::InvalidArgumentError(
-            StrCat("batch: expected tokens in [0, ", judge_->vocab(), ")"));
+            StrCat("batch: expected tokens in [0, ", reader_->vocab(), ")"));
       }
     }
     return any ? absl::OkStatus()
@@ -446,10 +405,10 @@ class StateDitLearner : public Learner {
   const torch::ScalarType products_;
   diffusion::Dit dit_;
   AdamW optimiser_;
-  std::unique_ptr<Judge> judge_;  // null: the mode `tuned` is not learned
-  Tensor average_;                // of the values
-  Tensor codes_;                  // [states][G][K] f16
-  Tensor excerpts_;               // [documents * E][T][activation width] f16
+  std::unique_ptr<FrozenBackbone> reader_;  // null: the mode `tuned` is not learned
+  Tensor average_;                          // of the values
+  Tensor codes_;                            // [states][G][K] f16
+  Tensor excerpts_;                         // [documents * E][T][activation width] f16
 };
 
 }  // namespace

@@ -3,10 +3,10 @@
 #include <map>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "core/base/draws.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/training/source_position.h"
 
 namespace dreamstate::training {
 namespace {
@@ -47,14 +47,9 @@ class StateSource : public BatchSource {
     return batch;
   }
 
-  std::string Save() const override { return StrCat(step_); }
+  std::string Save() const override { return SaveStep(step_); }
   absl::Status Restore(const std::string& position) override {
-    int64_t step = 0;
-    if (!absl::SimpleAtoi(position, &step) || step < 0) {
-      return absl::InvalidArgumentError("position of the data: expected a number of steps");
-    }
-    step_ = step;
-    return absl::OkStatus();
+    return RestoreStep(position, &step_);
   }
 
  private:

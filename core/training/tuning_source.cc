@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "core/base/draws.h"
+#include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/training/source_position.h"
 
 namespace dreamstate::training {
 namespace {
@@ -49,27 +51,28 @@ class TuningSource : public BatchSource {
   int bank_slots() const override { return 0; }
 
   absl::StatusOr<Batch> Next() override {
-    const std::string position = states_->Save();
-    absl::StatusOr<Batch> states = states_->Next();
-    if (!states.ok()) return states;
-    // The position is the number of steps.
-    Draws draws(options_.seed, kWindowStream, static_cast<uint32_t>(std::stoll(position)));
-    Batch batch = {.rows = states->rows, .tokens = options_.tokens};
-    for (Row& row : states->row) {
+    DS_ASSIGN_OR_RETURN(Batch states, states_->Next());
+    Draws draws(options_.seed, kWindowStream, static_cast<uint32_t>(step_++));
+    Batch batch = {.rows = states.rows, .tokens = options_.tokens};
+    for (Row& row : states.row) {
       batch.row.push_back(std::move(row));
       AppendWindow(*records_, *corpus_, draws, &batch);
     }
     return batch;
   }
 
-  std::string Save() const override { return states_->Save(); }
-  absl::Status Restore(const std::string& position) override { return states_->Restore(position); }
+  std::string Save() const override { return SaveStep(step_); }
+  absl::Status Restore(const std::string& position) override {
+    DS_RETURN_IF_ERROR(states_->Restore(position));
+    return RestoreStep(position, &step_);
+  }
 
  private:
   const std::shared_ptr<const StateRecords> records_;
   const std::shared_ptr<const Corpus> corpus_;
   const TuningOptions options_;
-  const std::unique_ptr<BatchSource> states_;
+  const std::unique_ptr<BatchSource> states_;  // counts its steps alike
+  int64_t step_ = 0;
 };
 
 }  // namespace
@@ -81,11 +84,21 @@ absl::StatusOr<std::unique_ptr<BatchSource>> MakeTuningSource(
     return absl::FailedPreconditionError(
         StrCat(records->dataset().directory(), ": was made of another corpus"));
   }
-  absl::StatusOr<std::unique_ptr<BatchSource>> states =
-      MakeStateSource(records, options.rows, options.shares, options.seed);
-  if (!states.ok()) return states.status();
+  for (const StateRecord& record : records->all()) {
+    const std::vector<Document>& documents = corpus->documents(record.split);
+    const auto index = static_cast<size_t>(record.origin.document);
+    if (index >= documents.size() ||
+        (record.excerpts >= 0 && documents[index].tokens < records->info().excerpt_tokens)) {
+      return absl::InvalidArgumentError(
+          StrCat(records->dataset().ShardPath(record.split, record.shard),
+                 ": document: expected one of the corpus, as long as its excerpts, found ",
+                 record.origin.document));
+    }
+  }
+  DS_ASSIGN_OR_RETURN(std::unique_ptr<BatchSource> states,
+                      MakeStateSource(records, options.rows, options.shares, options.seed));
   return std::make_unique<TuningSource>(std::move(records), std::move(corpus), options,
-                                        *std::move(states));
+                                        std::move(states));
 }
 
 std::vector<Batch> HeldOutWindows(const StateRecords& records, const Corpus& corpus,

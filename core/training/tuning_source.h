@@ -22,13 +22,14 @@ struct TuningOptions {
   uint64_t seed = 0;
 };
 
-// FAILED_PRECONDITION when the data set was not made of this corpus.
+// FAILED_PRECONDITION when the data set was not made of this corpus, INVALID_ARGUMENT naming the
+// shard that has a document which the corpus lacks.
 absl::StatusOr<std::unique_ptr<BatchSource>> MakeTuningSource(
     std::shared_ptr<const StateRecords> records, std::shared_ptr<const Corpus> corpus,
     const TuningOptions& options);
 
-// Of validation documents, at most `per_label` of a label: one half is told its label, the other an
-// excerpt; the same every time.
+// Of records that MakeTuningSource took: of validation documents, at most `per_label` of a label:
+// one half is told its label, the other an excerpt; the same every time.
 std::vector<Batch> HeldOutWindows(const StateRecords& records, const Corpus& corpus,
                                   const TuningOptions& options, int per_label);
 

@@ -11,6 +11,8 @@
 #include "core/base/strings.h"
 #include "core/tensors/safetensors.h"
 #include "core/training/state_records.h"
+#include "core/training/tuning_source.h"
+#include "tests/core/training/made_corpus.h"
 #include "tests/support/temporary_directory.h"
 
 namespace dreamstate::training {
@@ -176,6 +178,71 @@ TEST_F(StateDatasetTest, RecordsAreDrawnAsConfigured) {
   ASSERT_EQ(held_out.size(), 1u);
   EXPECT_EQ(held_out[0].rows, 2);
   for (const Row& row : held_out[0].row) EXPECT_GE(row.record, 4);
+}
+
+TEST_F(StateDatasetTest, WindowsLieBehindTheExcerptThatIsTold) {
+  const std::shared_ptr<const Corpus> corpus = MadeCorpus(directory_ / "c");
+  info_.corpus = corpus->digest();
+  info_.shards[0] = 1;
+  const StateDataset dataset = StateDataset::Create(path(), info_).value();
+  Write(dataset, Split::kTrain, 0, {0, 0, 1});
+  Write(dataset, Split::kValid, 0, {1, 0});
+  Write(dataset, Split::kTest, 0, {1});
+  const auto records = StateRecords::Read(dataset).value();
+  const TuningOptions options = {
+      .rows = 4, .tokens = 3000, .shares = {.label = 0.4, .text = 0.6, .both = 0}, .seed = 5};
+  const auto source = MakeTuningSource(records, corpus, options).value();
+  int behind = 0, elsewhere = 0, unscored = 0;
+  std::string position;
+  for (int step = 0; step < 20; ++step) {
+    if (step == 10) position = source->Save();
+    const Batch batch = source->Next().value();
+    ASSERT_EQ(batch.targets.size(), 4u * 3000);
+    for (int row = 0; row < batch.rows; ++row) {
+      const Row& told = batch.row[row];
+      const StateRecord& record = records->all()[told.record];
+      const Document& document = corpus->documents(record.split)[record.origin.document];
+      const auto text = corpus->tokens(record.split, document);
+      const int32_t* inputs = batch.inputs.data() + row * 3000;
+      const int32_t* targets = batch.targets.data() + row * 3000;
+      EXPECT_EQ(inputs[0], info_.separator);
+      for (int t = 1; t < 3000 && targets[t] >= 0; ++t) ASSERT_EQ(inputs[t], targets[t - 1]);
+      if (told.excerpt < 0) {
+        ++elsewhere;
+        continue;
+      }
+      ++behind;
+      const int64_t begin = ExcerptStarts(info_, record.split, record.origin.document,
+                                          document.tokens)[told.excerpt] +
+                            told.excerpt_tokens;
+      for (int t = 0; t < 3000; ++t) {
+        const bool there = begin + t < document.tokens;
+        ASSERT_EQ(targets[t], there ? int32_t{text[begin + t]} : -1);
+        if (!there) ++unscored;
+      }
+    }
+  }
+  EXPECT_GT(behind, 10);
+  EXPECT_GT(elsewhere, 10);
+  EXPECT_GT(unscored, 0);
+  const auto again = MakeTuningSource(records, corpus, options).value();
+  ASSERT_TRUE(again->Restore(position).ok());
+  ASSERT_TRUE(source->Restore(position).ok());
+  EXPECT_EQ(again->Next()->targets, source->Next()->targets);
+  EXPECT_FALSE(again->Restore("x").ok());
+
+  const auto held_out = HeldOutWindows(*records, *corpus, options, 2);
+  ASSERT_EQ(held_out.size(), 1u);
+  EXPECT_EQ(held_out[0].rows, 2);
+
+  const auto other = MadeCorpus(directory_ / "other", 50);
+  EXPECT_TRUE(absl::IsFailedPrecondition(MakeTuningSource(records, other, options).status()));
+  // Documents of a shard are what somebody wrote: 200 are more than the corpus has.
+  Write(dataset, Split::kTrain, 0, std::vector<int32_t>(200, 0));
+  const auto more = StateRecords::Read(dataset).value();
+  const absl::Status status = MakeTuningSource(more, corpus, options).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("document"));
 }
 
 }  // namespace

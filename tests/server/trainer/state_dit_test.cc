@@ -230,6 +230,14 @@ TEST_F(StateDitTest, TheModeTunedIsLearnedOnTopOfAPublishedGenerator) {
   const auto states =
       generator->Generate(std::span(&digits, 1), {.mode = diffusion::GenerateMode::kTuned});
   EXPECT_TRUE(states->front().Validate().ok());
+  const Result table = RunTrainer(
+      StrCat("evaluate state-dit --repository '", directory_ / "models",
+             "' --model tiny --threads 1 --corpus '", directory_ / "corpus",
+             "' --position 64 --length 16 --label-documents 4 --windows 2 --draws 1 --steps 2 "
+             "--excerpt-tokens 8 --only use"));
+  EXPECT_THAT(table.out, AllOf(HasSubstr("tuned, label "), HasSubstr("tuned, another text"),
+                               HasSubstr("tuned, both, then the excerpt")))
+      << table.err;
   // What is missing is said.
   config_["tuning"].erase("corpus");
   EXPECT_THAT(Train("none", 1), HasSubstr("tuning.corpus"));
